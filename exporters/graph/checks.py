@@ -48,6 +48,24 @@ def foreign_nodes(graph: GraphProto) -> list[NodeProto]:
     ]
 
 
+def newer_nodes(graph: GraphProto, opset: int) -> list[tuple[NodeProto, int]]:
+    """Return the nodes whose operator is of a newer opset than `opset`, and the first that has it.
+
+    `graph` has no foreign nodes.
+    """
+    found = []
+    for node in all_nodes(graph):
+        if node.domain != ML and not onnx.defs.has(node.op_type, opset, node.domain):
+            found.append((node, _first_opset(node, opset)))
+    return found
+
+
+def _first_opset(node: NodeProto, above: int) -> int:
+    newest = onnx.defs.onnx_opset_version()
+    versions = range(above + 1, newest + 1)
+    return next((v for v in versions if onnx.defs.has(node.op_type, v, node.domain)), newest)
+
+
 def check_operators(graph: GraphProto, *, framework: str) -> None:
     """Raise ExportError naming the first nodes that ONNX has no operator for."""
     foreign = [f"{node.op_type} ({node.name or node.output[0]})" for node in foreign_nodes(graph)]

@@ -21,6 +21,10 @@ REPLICATES = 5
 """Runs with perturbed weights at most; unlike the floor's own, none of them is the plain run."""
 
 
+_JUMPS = 4
+"""Runs with inputs that move by more than a unit."""
+
+
 # A perturbation that moves an output by more than this (relative L2) may not be rounding, but the
 # effect of other rows of the batch.
 ROUNDING_LIMIT = 2.0**-15
@@ -94,6 +98,7 @@ class Case:
     rows: int
     batches: tuple[int, ...]
     inputs_too: bool = True  # whether a replicate perturbs the inputs, or the weights alone
+    largest: float = 0.0  # the largest magnitude of extreme inputs
 
     def first(self, batch: int) -> list[Array]:
         """Return the inputs of the first `batch` samples."""
@@ -199,6 +204,27 @@ class FrameworkRuns:
             return False
         self._record_wide(results, plain)
         return True
+
+    def measure_jumps(self, batch: int, *, units: float) -> list[tuple[float, float]]:
+        """Return how far (max abs, relative L2) each output moves where the inputs do.
+
+        They move by as many units in their last place, a few times; the largest moves count.
+        """
+        plain = self.run_at(batch)
+        inputs = self.case.first(batch)
+        jumps = [(0.0, 0.0)] * len(plain)
+        for seed in range(_JUMPS):
+            moved = [
+                perturb(a, seed=seed, index=i, roundoff=units * roundoff_of(a.dtype))
+                for i, a in enumerate(inputs)
+            ]
+            results = call(self.reference.function, moved, batch)
+            for index, (actual, expected) in enumerate(zip(results, plain, strict=True)):
+                error = measure_output_error(actual=actual, expected=expected)
+                if not error.mismatch:
+                    largest, norm = jumps[index]
+                    jumps[index] = max(largest, error.max_abs), max(norm, error.rel_l2)
+        return jumps
 
     def _record(self, results: Sequence[Array], plain: Sequence[Array], kind: str) -> None:
         for replicates, actual, expected in zip(self.replicates, results, plain, strict=True):

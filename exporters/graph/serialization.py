@@ -40,6 +40,7 @@ DATA_SUFFIX = ".data"
 """What the name of the file with the weights has after that of the model."""
 
 _MANY = 64
+_MANY_BYTES = 2**24
 """Tensors that are written by one call."""
 
 _NO_FILE = "external"
@@ -213,13 +214,19 @@ def _stream(model: WeightedModel, file: BinaryIO) -> None:
     length = len(graph) + sum(len(prefix) + array.nbytes for prefix, array in tensors)
     _write_all(file, [without_graph.SerializeToString(deterministic=True)])
     _write_all(file, [_tag(7) + _varint(length), graph])
-    for start in range(0, len(tensors), _MANY):
-        parts = [
-            part
-            for prefix, array in tensors[start : start + _MANY]
-            for part in (prefix, _bytes(array).data)
-        ]
-        _write_all(file, parts)
+    for some in _in_groups(tensors):
+        _write_all(file, [part for prefix, array in some for part in (prefix, _bytes(array).data)])
+
+
+def _in_groups(tensors: Sequence[tuple[bytes, Array]]) -> Iterator[list[tuple[bytes, Array]]]:
+    """Divide tensors, so that few are copied at once where their order in memory is another."""
+    group: list[tuple[bytes, Array]] = []
+    for pair in tensors:
+        group.append(pair)
+        if len(group) == _MANY or sum(array.nbytes for _, array in group) >= _MANY_BYTES:
+            yield group
+            group = []
+    yield group
 
 
 def _write_all(file: BinaryIO, parts: Sequence[bytes | memoryview]) -> None:

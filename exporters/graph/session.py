@@ -17,6 +17,9 @@ import onnxruntime
 
 from exporters.errors import ExportError, first_line
 
+_LARGE = 2**27
+"""Bytes of a file from which on the memory that a session takes matters."""
+
 
 def open_session(path: Path) -> onnxruntime.InferenceSession:
     """Return a session with ONNX Runtime's default optimisations. Raises ExportError."""
@@ -24,12 +27,23 @@ def open_session(path: Path) -> onnxruntime.InferenceSession:
     options.log_severity_level = 4  # fatal: what fails is raised
     # Waiting threads that spin would take the cores from the framework, whose turn it is.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if _size(path) >= _LARGE:
+        # Reordered copies of the weights speed up many runs, and here are few; an arena grows by
+        # powers of two.
+        options.add_session_config_entry("session.disable_prepacking", "1")
+        options.enable_cpu_mem_arena = False
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own exception types share no base class
         # Without the path of a temporary file and the place in ONNX Runtime's own source.
         reason = re.sub(r"^.* failed:(/\S+:\d+ .*?\) )?", "", first_line(error))
         raise ExportError(f"ONNX Runtime does not load it: {reason}") from error
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of a file and of the weights beside it."""
+    data = path.with_name(path.name + ".data")
+    return sum(each.stat().st_size for each in (path, data) if each.exists())
 
 
 def serve() -> None:

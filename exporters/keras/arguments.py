@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -124,6 +125,30 @@ def build(model: keras.Model, example: Any) -> None:
         raise ExportError(
             f"{model.name} does not run on its example: {describe_error(error)}"
         ) from error
+
+
+def build_layers(model: keras.Model, arguments: Arguments) -> None:
+    """Call a model once, on zeros, if a layer in it has no weights yet.
+
+    Keras takes a recurrent layer's cell for built where its own layers are not. A layer that no
+    call reaches stays as it is, and a call that fails shows when the model is traced.
+    """
+    if all(layer.built for layer in model._flatten_layers()):
+        return
+    for size in _SIZES:
+        tensors = [
+            tf.zeros(
+                [(size if axis else 2) if known is None else known for axis, known in shape], dtype
+            )
+            for shape, dtype in ((enumerate(leaf.shape), leaf.dtype) for leaf in arguments.leaves)
+        ]
+        with contextlib.suppress(Exception):  # whatever a layer's own call raises
+            arguments.call(model, tensors)
+            return
+
+
+_SIZES = (8, 32, 128)
+"""Sizes to try, of axes that vary beside the batch."""
 
 
 def resize(

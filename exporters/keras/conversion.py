@@ -16,6 +16,7 @@ from tensorflow.core.framework import types_pb2
 from exporters.errors import ExportError, first_few
 from exporters.graph import checks
 from exporters.graph.edits import all_nodes, read_attribute, set_repeated_field
+from exporters.graph.model import opset_of
 from exporters.keras import operators
 from exporters.keras.reasons import describe_error, where
 from exporters.keras.recurrent import MARKER, Recurrences, convert_marker
@@ -115,6 +116,13 @@ def convert(graph: TensorFlowGraph, opset: int, name: str) -> ModelProto:
         raise ExportError(
             f"TensorFlow operators that could not be converted: {first_few(places)}; ONNX has no"
             " such operator: compute this outside of the model, or with other operators"
+        )
+    newer = checks.newer_nodes(model.graph, opset_of(model))
+    if newer:
+        places = [_place(graph, node.name, node.op_type) for node, _ in newer]
+        raise ExportError(
+            f"opset {opset} has no such operator: {first_few(places)}: export with"
+            f" opset={max(first for _, first in newer)} or newer"
         )
     return model
 

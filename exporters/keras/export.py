@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from onnx import ValueInfoProto
 
 from exporters.errors import ExportError
@@ -36,6 +37,17 @@ def weights(model: keras.Model) -> dict[str, Array]:
     """Return every variable by its path ("conv1_conv/kernel"), in Keras's own layouts."""
     return {
         name: np.asarray(variable.value.numpy())
+        for name, variable in zip(_weight_names(model), model.variables, strict=True)
+    }
+
+
+def _weight_views(model: keras.Model) -> dict[str, Array]:
+    """Return what `weights` does, without a copy: views that cannot be written to.
+
+    TensorFlow gives a variable that is written to memory of its own as long as one is there.
+    """
+    return {
+        name: np.asarray(tf.convert_to_tensor(variable.value))
         for name, variable in zip(_weight_names(model), model.variables, strict=True)
     }
 
@@ -153,7 +165,7 @@ def export(
         return export_graph(
             path=check_path(path),
             structure=structure or traced,
-            weights=lambda: _widen(weights(model)),
+            weights=lambda: _widen(_weight_views(model)),
             reference=reference,
             tap_outputs=tap_outputs,
             metadata={**(metadata or {}), "framework": f"keras {keras.__version__}"},

@@ -23,6 +23,7 @@ from exporters.keras import conversion, structures
 from exporters.keras.arguments import (
     Arguments,
     arrange,
+    build_layers,
     read_arguments,
     result_names,
     unique_names,
@@ -81,6 +82,7 @@ def trace(
     arguments = read_arguments(model, signature, sample)
     inputs, input_order = arrange(arguments.names, inputs, "inputs", model)
     with silence_logging(), eager_functions():
+        build_layers(model, arguments)
         traced = _trace_guessing(model, arguments, taps or {}, channels_first)
         converted = conversion.convert(traced.graph, opset, model.name)
     names = result_names(model, traced.results)
@@ -123,11 +125,16 @@ def _as_integers(arguments: Arguments, names: set[str]) -> Arguments:
 
 
 def _is_cast_to_integer(tensor: Any) -> bool:
-    """Return whether all that is done with a tensor's values is a cast to integers."""
+    """Return whether a tensor's values are cast to integers, and at most compared beside that.
+
+    A mask is made of tokens by a comparison.
+    """
     consumers = [op for op in tensor.consumers() if op.type not in ("Shape", "Identity")]
-    return bool(consumers) and all(
-        op.type == "Cast" and op.outputs[0].dtype.is_integer for op in consumers
-    )
+    casts = [op for op in consumers if op.type == "Cast" and op.outputs[0].dtype.is_integer]
+    return bool(casts) and all(op in casts or op.type in _COMPARISONS for op in consumers)
+
+
+_COMPARISONS = frozenset({"Equal", "NotEqual", "Greater", "GreaterEqual", "Less", "LessEqual"})
 
 
 def _trace_once(

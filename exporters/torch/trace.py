@@ -172,6 +172,9 @@ def _export_once(
             stack.enter_context(_constant_buffers(module))
         stack.enter_context(_undecided_masks())
         stack.enter_context(_recurrent_shapes())
+        # The order of the products of an einsum is planned on sizes that are numbers, which fixes
+        # the batch.
+        stack.enter_context(torch.backends.opt_einsum.flags(enabled=False))  # type: ignore[no-untyped-call]
         program = torch.export.export(
             module, args, kwargs, dynamic_shapes=_dynamic_shapes(module, arguments), strict=strict
         )

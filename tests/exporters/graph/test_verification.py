@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from exporters.errors import ExportError
-from exporters.graph import inject, write
+from exporters.graph import inject, verification, write
 from exporters.graph.framework_runs import perturb
+from exporters.graph.session_process import SessionProcess
 from exporters.graph.verification import draw_samples, verify
 
 pytestmark = pytest.mark.framework
@@ -188,3 +189,84 @@ def test_an_extreme_row_that_is_wrong_is_found_in_a_shared_run(written, weights)
     function = to_function(weights, change=lambda y: np.minimum(y, 40))
     with pytest.raises(ExportError, match="extreme inputs"):
         verify(model, path, function)
+
+
+def unstable(weights, *, units):
+    """The structure of conftest, which gives another result on inputs beyond 50.
+
+    Where those move by more than `units` in their last place, the result is the file's.
+    """
+    right = to_function(weights)
+    first = []
+
+    def run(inputs, *, seed=None):
+        (y,) = right(inputs, seed=seed)
+        beyond = np.abs(inputs[0]).max(1) > 50
+        x = inputs[0][beyond]
+        if not x.size:
+            return [y]
+        first.append(x)
+        if np.abs(x / first[0] - 1).max() <= units * np.finfo(np.float32).eps:
+            y[beyond] = y[beyond][:, ::-1] + 1000
+        return [y]
+
+    return run
+
+
+def test_what_jumps_at_an_extreme_input_proves_nothing_and_a_smaller_one_is_tried(written, weights):
+    model, path, _ = written
+    result = verify(model, path, unstable(weights, units=3))
+    assert "extreme inputs prove nothing of y: rounding explains too much" in result.notes
+    (extreme,) = (feeds for feeds in result.feeds if 15 < np.abs(feeds["x"]).max() < 50)
+    assert len(extreme["x"]) == 128
+    assert [check.passed for check in result.other_checks if check.inputs == "extreme"] == [True]
+
+
+def test_what_does_not_jump_at_an_extreme_input_is_refused(written, weights):
+    model, path, _ = written
+    with pytest.raises(ExportError, match="extreme inputs"):
+        verify(model, path, unstable(weights, units=100))
+
+
+def test_the_session_of_many_weights_is_closed_before_the_framework_runs_again(
+    written, weights, monkeypatch
+):
+    """Two copies of the weights are then not in memory at once; a later run opens it again."""
+    model, path, _ = written
+    monkeypatch.setattr(verification, "_MANY_WEIGHTS", 1)
+    events = []
+    for name in ("load", "run", "release"):
+        original = getattr(SessionProcess, name)
+        monkeypatch.setattr(
+            SessionProcess,
+            name,
+            lambda self, *args, n=name, f=original: (events.append(n), f(self, *args))[1],
+        )
+    function = to_function(weights)
+
+    def run(inputs, *, seed=None):
+        if seed is not None:
+            events.append("replicate")
+        (y,) = function(inputs, seed=seed)
+        # Rounding that only a replicate measures.
+        return [y * (1 + (5 if seed is None else -5) * 2.0**-22)]
+
+    verify(model, path, run)
+    first = events.index("replicate")
+    assert events[first - 1] == "release"
+    assert events[first:].index("load") < events[first:].index("run")
+
+
+def test_weights_below_that_keep_the_session_open(written, weights):
+    model, path, inputs = written
+    loads = []
+    function = to_function(weights, change=lambda y: y * 1.001)
+    session = verification.get_shared_process()
+    original = session.load
+    session.load = lambda path: (loads.append(path), original(path))[1]
+    try:
+        with pytest.raises(ExportError, match="something else"):
+            verify(model, path, function, inputs)
+    finally:
+        del session.load
+    assert len(loads) == 1

@@ -114,6 +114,12 @@ class Tokens(keras.Model):
         return self.embedding(ids)
 
 
+class Masked(Tokens):
+    def call(self, ids):
+        known = ops.cast(ops.not_equal(ids, 0), "float32")
+        return self.embedding(ids) * known[..., None]
+
+
 IDS = np.random.default_rng(0).integers(0, 20, (3, 5)).astype(np.int32)
 
 
@@ -139,6 +145,11 @@ def test_a_dictionary_is_one_argument_and_integers_stay_integers(exported):
     assert types == {"number": "tensor(float)", "ids": "tensor(int32)"}
     found = file(number=rows(4), ids=IDS)["output"]
     np.testing.assert_allclose(found, model({"number": rows(4), "ids": IDS}), rtol=1e-5)
+
+
+def test_tokens_that_are_compared_too_are_integers(exported):
+    model = call_once(Masked(), IDS)
+    assert exported(model).session.get_inputs()[0].type == "tensor(int32)"
 
 
 @pytest.mark.parametrize("dtype", ["int32", "int64"])

@@ -159,3 +159,13 @@ def test_lower_precisions(exported, policy):
     expected = np.asarray(model(values)).astype(np.float32)
     np.testing.assert_allclose(found.astype(np.float32), expected, rtol=0.02, atol=0.02)
     assert np.isfinite(found).all()
+
+
+def test_an_operator_of_a_newer_opset_is_named_with_that_opset(exported):
+    x = keras.Input((8,), dtype="int32", name="x")
+    model = keras.Model(x, ops.bitwise_xor(x, np.full(8, 5, np.int32)))
+    with pytest.raises(ExportError, match=r"BitwiseXor \(.*export with opset=18"):
+        exported(model, opset=17)
+    file = exported(model, opset=18)
+    (found,) = file(x=EDGES[None, :8]).values()
+    np.testing.assert_array_equal(found, EDGES[None, :8] ^ 5)

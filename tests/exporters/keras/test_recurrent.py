@@ -10,7 +10,7 @@ pytestmark = pytest.mark.framework
 pytest.importorskip("exporters.keras_onnx")
 
 import keras
-from keras import layers
+from keras import layers, ops
 
 from exporters.errors import ExportError
 
@@ -154,3 +154,26 @@ def test_layers_are_as_before_after_an_export(exported):
     before = layers.LSTM.inner_loop, layers.TimeDistributed.call, keras.Operation.__call__
     exported(keras.Sequential([keras.Input((6, 5)), layers.LSTM(2)]))
     assert (layers.LSTM.inner_loop, layers.TimeDistributed.call, keras.Operation.__call__) == before
+
+
+class OwnCell(layers.Layer):
+    """A cell without a `build`: its own layer gets weights in the first call."""
+
+    state_size = 4
+
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(4)
+
+    def call(self, x, states):
+        state = ops.tanh(self.dense(ops.concatenate([x, states[0]], -1)))
+        return state, [state]
+
+
+def test_a_cell_that_was_never_called_gets_weights_first(exported):
+    x = keras.Input((5, 3), name="x")
+    model = keras.Model(x, layers.RNN(OwnCell())(x))
+    file = exported(model)
+    array = np.random.default_rng(0).standard_normal((3, 5, 3)).astype(np.float32)
+    (found,) = file(x=array).values()
+    np.testing.assert_allclose(found, model(array), rtol=1e-4, atol=1e-5)

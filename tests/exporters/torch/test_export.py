@@ -103,6 +103,14 @@ def branching() -> nn.Module:
     return Call(lambda _, x: torch.cond(x.sum() > 0, lambda y: y * 2, lambda y: y - 1, (x,)))
 
 
+def mixture() -> nn.Module:
+    """A sum over three operands, whose order of products PyTorch plans."""
+    return Call(
+        lambda self, x, y: torch.einsum("be,beh,eho->bo", x, y, self.weight),
+        weight=nn.Parameter(torch.randn(4, 6, 12)),
+    )
+
+
 MODELS = {
     "grouped": (Grouped, [(3, 12, 12)]),
     "inplace": (lambda: Grouped(inplace=True), [(3, 12, 12)]),
@@ -115,6 +123,7 @@ MODELS = {
     "one row": (tokens, [torch.tensor([[1, 2, 3, 4]])]),
     "batch mixing": (batch_mixing, [(4,)]),
     "branching": (branching, [(3,)]),
+    "mixture": (mixture, [(4,), (4, 6)]),
 }
 
 

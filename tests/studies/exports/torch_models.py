@@ -1167,6 +1167,7 @@ f("random", "bernoulli", lambda x: torch.bernoulli(x.sigmoid()), ROW, random=Tru
 add("random", "vae", Vae, ROW, random=True)
 f("random", "numpy-noise", lambda x: x + float(np.random.rand()), ROW, random=True)
 
-from tests.studies.exports import torch_zoo
+from tests.studies.exports import torch_strangers, torch_zoo
 
+torch_strangers.extend(add)
 torch_zoo.extend(add)
