@@ -44,6 +44,8 @@ def _run(code: str, *arguments: str, stdout: int, **variables: str) -> subproces
     [
         ("plain\n", "plain\n"),
         ("a\x1b[2Jb", "a\\u001b[2Jb"),
+        ("a \x1b[1mbold\x1b[0m word", "a bold word"),
+        ("a\x1b\x1b[m[2Jb", "a\\u001b[2Jb"),
         ("a\rb\tc\x07", "a\\u000db\\u0009c\\u0007"),
         ("\x9b31m \x7f \u202e", "\\u009b31m \\u007f \\u202e"),
         ("::error::x\n  ::set-env::y", "\\u003a:error::x\n  \\u003a:set-env::y"),

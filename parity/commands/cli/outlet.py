@@ -25,6 +25,7 @@ LONGEST_MESSAGE = 2000
 # GitHub reads `::command::` at the beginning of a line and the older `##[command]` anywhere.
 _COMMAND_START = re.compile(r"(?m)^([^\S\n]*):(?=:)")
 _OLDER_COMMAND = re.compile(r"##(?=\[)")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD + 1},}}")
 
 
@@ -32,9 +33,10 @@ def escape(text: str, *, at_line_start: bool = True) -> str:
     r"""Return a text without control characters and commands for a CI system.
 
     Such characters become `\u001b` and the like, which a JSON string may hold too. Line breaks and
-    spaces of any width stay.
+    spaces of any width stay; colours, which Keras puts into its messages, are left out.
     """
     if not text.isprintable():
+        text = _COLOUR.sub("", text)
         text = "".join(c if _is_harmless(c) else _escape_character(c) for c in text)
     if "::" in text:
         if not at_line_start:
