@@ -1,8 +1,10 @@
 """`python -m tests.studies.false_alarms`: 10 models × 10 seeds × 2 inputs at the floor.
 
-Prints a Markdown table with the spread of × floor, and exits with 1 if anything was called
-different. `--models`, `--seeds` and `--image-size` make it smaller; 64 pixels keep it to minutes,
-and stages of 2×2 positions are harder than large ones, since few numbers can be right by luck.
+Prints a Markdown table with the spread of × floor and the upper bound of the share of alarms at
+95%, and exits with 1 if anything was called different. `--models`, `--seeds` and `--image-size`
+make it smaller; 64 pixels keep it to minutes, and stages of 2×2 positions are harder than large
+ones, since few numbers can be right by luck. With `--depth layer` every layer has a verdict; those
+of one comparison depend on one another.
 """
 
 from __future__ import annotations
@@ -13,9 +15,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from scipy.stats import beta
+
 from parity.commands import compare as comparing
 from parity.comparison.request import Request
 from parity.network import architectures
+from parity.network.table import Depth
 from parity.processes.children import Children
 from parity.report.model import Report, Verdict
 
@@ -27,6 +32,8 @@ class Tally:
     comparisons: int = 0
     alarms: list[str] = field(default_factory=list)
     ratios: dict[str, list[float]] = field(default_factory=dict)
+    failures: int = 0
+    """The verdicts of single points that are failures."""
     worst_max: float = 0.0
 
     def add(self, report: Report, label: str) -> None:
@@ -38,9 +45,17 @@ class Tally:
             for name, result in stage.subjects.items():
                 self.ratios.setdefault(name, []).append(result.x_floor)
                 self.worst_max = max(self.worst_max, result.x_floor_max)
+                self.failures += result.status.is_failure
+
+    @property
+    def every(self) -> list[float]:
+        """The × floor of every verdict."""
+        return [ratio for ratios in self.ratios.values() for ratio in ratios]
 
 
-def reports(model: str, seeds: int, size: int, children: Children) -> Iterator[tuple[str, Report]]:
+def reports(
+    model: str, seeds: int, size: int, depth: Depth, children: Children
+) -> Iterator[tuple[str, Report]]:
     """Yield one architecture's comparisons: each seed's weights, on the photograph and on noise."""
     for seed in range(seeds):
         for source in (None, "random"):
@@ -50,6 +65,7 @@ def reports(model: str, seeds: int, size: int, children: Children) -> Iterator[t
                 classes=10,
                 seed=seed,
                 input=source,
+                depth=depth,
             )
             yield (
                 f"seed {seed}, {source or 'photograph'}",
@@ -62,22 +78,30 @@ def main() -> int:
     parser.add_argument("--models", default=",".join(architectures.names()))
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--image-size", type=int, default=64)
+    parser.add_argument("--depth", choices=("stage", "block", "layer"), default="stage")
     options = parser.parse_args()
-    print("| model | comparisons | alarms | median × floor | largest × floor | largest by max |")
-    print("|---|---|---|---|---|---|")
-    alarms = []
+    print("| model | comparisons | verdicts | alarms | median × floor | largest × floor |"
+          " largest by max |\n|---|---:|---:|---:|---:|---:|---:|")  # fmt: skip
+    alarms: list[str] = []
+    verdicts = failures = 0
     for model in options.models.split(","):
         tally = Tally()
         with Children() as children:
-            for label, report in reports(model, options.seeds, options.image_size, children):
+            for label, report in reports(
+                model, options.seeds, options.image_size, options.depth, children
+            ):
                 tally.add(report, label)
-        every = [ratio for ratios in tally.ratios.values() for ratio in ratios]
+        every = tally.every
         print(
-            f"| {model} | {tally.comparisons} | {len(tally.alarms)} | "
+            f"| {model} | {tally.comparisons} | {len(every)} | {len(tally.alarms)} | "
             f"{statistics.median(every):.2f} | {max(every):.2f} | {tally.worst_max:.2f} |",
             flush=True,
         )
         alarms += tally.alarms
+        verdicts, failures = verdicts + len(every), failures + tally.failures
+    # The bound of Clopper and Pearson (1934), one-sided.
+    bound = float(beta.ppf(0.95, failures + 1, max(verdicts - failures, 1)))
+    print(f"\n{failures} of {verdicts} verdicts are alarms; at 95% at most {bound:.2e} of all are")
     for alarm in alarms:
         print(alarm, file=sys.stderr)
     return 1 if alarms else 0
