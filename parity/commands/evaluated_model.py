@@ -119,8 +119,12 @@ def require_working_runtime(models: LoadedModels, outputs: Outputs | None = None
     """Raise `ChildError`, with the failures, if no runtime has the model, or none has outputs."""
     if not models.predictors or (outputs is not None and not outputs.by_subject):
         failures = {**models.failures, **({} if outputs is None else outputs.failures)}
-        reasons = "; ".join(failures.values())
-        raise ChildError(f"no runtime can be evaluated: {reasons}")
+        reasons = "; ".join(dict.fromkeys(failures.values()))
+        channels, *size = models.input_shape
+        raise ChildError(
+            f"no runtime can be evaluated: {reasons}; an image is given as {channels} channels of "
+            f"{'x'.join(map(str, size))} pixels, which --channels and --image-size change"
+        )
 
 
 def require_card(request: ModelRequest) -> None:

@@ -395,7 +395,7 @@ class _Repairer:
                     False,
                     changes=candidate.changes,
                     by_hand=tuple(self.by_hand),
-                    remaining=_describe_rest(report),
+                    remaining=f"with these changes {_describe_rest(report)}",
                     report=report,
                 )
         paths, reference = self._write(candidate)
