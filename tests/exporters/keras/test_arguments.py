@@ -241,6 +241,7 @@ def test_extreme_inputs_where_rounding_explains_everything_are_a_note(exported):
     chaotic = keras.Model(x, ops.sin(y))
     done = exported(chaotic).done
     assert any(note.startswith("extreme inputs prove nothing of") for note in done.notes)
-    assert "extreme" not in {check.inputs for check in done.other_checks}
+    # What is less extreme is verified instead.
+    assert [check.passed for check in done.other_checks if check.inputs == "extreme"] == [True]
     with pytest.raises(ExportError, match="so much rounding proves nothing"):
         exported(keras.Model(x, ops.sin(1e6 * y)))

@@ -1,7 +1,7 @@
 """Print which exported files are right, which models are refused, and which files are wrong.
 
     python -m tests.studies.exports [--only torch] [--names PATTERN] [--exporters ours,tf2onnx]
-                                    [--out FILE]
+                                    [--runs 3] [--out FILE]
     python -m tests.studies.exports --broken
 
 Every file is compared with the framework's own outputs outside the exporter: a session of ONNX
@@ -24,7 +24,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -55,8 +55,11 @@ def cases_of(framework: str) -> list[Case]:
         return []
 
 
-def run_case(case: Case, exporters: Sequence[str]) -> dict[str, Any]:
-    """Return, by exporter, the verdict, the reason or worst error, and the seconds."""
+def run_case(case: Case, exporters: Sequence[str], runs: int = 1) -> dict[str, Any]:
+    """Return, by exporter, the verdict, the reason or worst error, and the seconds.
+
+    The seconds are the median of `runs` exports, in turns.
+    """
     model = case.build()
     functions = {OURS: model.export, **model.rivals()}
     results: dict[str, Any] = {}
@@ -86,7 +89,22 @@ def run_case(case: Case, exporters: Sequence[str]) -> dict[str, Any]:
             if name == OURS:
                 results[name]["steps"] = dict(done.seconds)
                 results[name]["notes"] = list(done.notes)
+    right = [name for name, found in results.items() if found["verdict"] == PASS]
+    seconds = {name: [results[name]["seconds"]] for name in right}
+    for run in range(1, runs):
+        for name in right[:: -1 if run % 2 else 1]:
+            seconds[name].append(time_export(functions[name]))
+    for name in right:
+        results[name]["seconds"] = statistics.median(seconds[name])
     return {"case": case.name, "kind": case.kind, "results": results}
+
+
+def time_export(export: Callable[[Path], Any]) -> float:
+    """Return the seconds of one export."""
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        start = time.perf_counter()
+        export(Path(folder) / "model.onnx")
+        return time.perf_counter() - start
 
 
 def judge_file(model: Any, path: Path, case: Case) -> tuple[str, str]:
@@ -131,7 +149,7 @@ def quiet() -> Iterator[None]:
 
 
 def work(framework: str) -> None:
-    """Run the cases that come on the standard input, `[name, exporter, …]`; one result a line."""
+    """Run the cases on the standard input, `[name, runs, exporter, …]`; one result a line."""
     import logging
     import warnings
 
@@ -140,10 +158,10 @@ def work(framework: str) -> None:
     with quiet():
         cases = {case.name: case for case in cases_of(framework)}
     for line in sys.stdin:
-        name, *exporters = json.loads(line)
+        name, runs, *exporters = json.loads(line)
         try:
             with quiet():
-                result = run_case(cases[name], exporters)
+                result = run_case(cases[name], exporters, runs)
         except Exception as error:  # noqa: BLE001 - the model itself does not run here
             result = {"case": name, "kind": cases[name].kind, "results": {}, "error": str(error)}
         print(json.dumps(result), flush=True)
@@ -152,7 +170,8 @@ def work(framework: str) -> None:
 class Child:
     """A process that runs cases, replaced when one crashes or hangs."""
 
-    def __init__(self, framework: str) -> None:
+    def __init__(self, framework: str, runs: int = 1) -> None:
+        self.runs = runs
         self.command = [sys.executable, "-m", "tests.studies.exports", "--worker", framework]
         self.process: subprocess.Popen[str] | None = None
 
@@ -172,7 +191,7 @@ class Child:
         start = time.perf_counter()
         timer.start()
         try:
-            self.process.stdin.write(json.dumps([case.name, *exporters]) + "\n")
+            self.process.stdin.write(json.dumps([case.name, self.runs, *exporters]) + "\n")
             self.process.stdin.flush()
             line = self.process.stdout.readline()
         except OSError:
@@ -223,6 +242,13 @@ def report(results: Sequence[dict[str, Any]], framework: str) -> None:
             for row in results
             if all(row["results"].get(n, {}).get("verdict") == PASS for n in (OURS, rival))
         ]
+        slower = [
+            f"{row['case']} ({ours:.1f} s, {other:.1f} s)"
+            for row in results
+            if all(row["results"].get(n, {}).get("verdict") == PASS for n in (OURS, rival))
+            for ours, other in [(row["results"][n]["seconds"] for n in (OURS, rival))]
+            if ours > other + 1.0
+        ]
         lost = [
             row["case"]
             for row in results
@@ -231,6 +257,7 @@ def report(results: Sequence[dict[str, Any]], framework: str) -> None:
         ]
         if both:
             print(f"  seconds, ours over {rival}: median {statistics.median(both):.2f}")
+            print(f"  slower than {rival}, by more than a second: {', '.join(slower) or 'none'}")
         print(f"  right in {rival} and not here: {', '.join(lost) or 'none'}")
 
 
@@ -239,6 +266,7 @@ def main() -> None:
     parser.add_argument("--only", choices=FRAMEWORKS, help="one framework")
     parser.add_argument("--names", default="*", help="models, by pattern (several: a,b)")
     parser.add_argument("--exporters", help="some of them: ours, torch.onnx, tf2onnx, keras")
+    parser.add_argument("--runs", type=int, default=1, help="exports whose median is the seconds")
     parser.add_argument("--out", type=Path, help="a JSON file of results, which is continued")
     parser.add_argument("--broken", action="store_true", help="the study of the proof itself")
     parser.add_argument("--worker", choices=FRAMEWORKS, help=argparse.SUPPRESS)
@@ -257,7 +285,7 @@ def main() -> None:
     for framework in FRAMEWORKS:
         if arguments.only not in (None, framework):
             continue
-        child = Child(framework)
+        child = Child(framework, arguments.runs)
         wanted = arguments.exporters.split(",") if arguments.exporters else EXPORTERS[framework]
         results = everything.setdefault(framework, [])
         rows = {row["case"]: row for row in results}
