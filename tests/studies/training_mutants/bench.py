@@ -180,6 +180,7 @@ class Bench:
             numerics=numerics,
             replicates=3,
             explain=explain_step,
+            keeps_state=True,
         )
         state = self.path / "state.safetensors"
         weights = self.draw(task.model, task.seed)
