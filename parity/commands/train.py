@@ -216,8 +216,9 @@ def train(
         out: The run's folder, runs/MODEL by default.
         resume: Whether to go on with the run in `out`; the other parameters are those of the run.
         save_seconds: The time after which the state is saved within an epoch.
-        verify: Whether to compare single steps, each from PyTorch's state, in float64 and in
-            float32: the first three and a few later ones. It needs both frameworks.
+        verify: Whether to compare single steps, each from PyTorch's state, in float64, in
+            float32 and in the run's own `precision`: the first three and a few later ones. It
+            needs both frameworks.
         band: The number of further runs of PyTorch, whose steps have rounding noise and permuted
             batches: the range of their curves shows what rounding alone does. It is no part of the
             verdict.
@@ -226,7 +227,7 @@ def train(
         device: "cpu" or "gpu", of both frameworks. The reference of `verify` is on the CPU.
         precision: "float32"; or "float16" or "bfloat16" for mixed precision, in which products and
             convolutions are computed. Weights, slots and checkpoints stay float32, and `verify`
-            compares float64 and float32.
+            compares the steps in that, too.
         threads: The threads of each framework; by default the cores, shared.
         workers: The processes that load images; by default none for images in memory.
         python: The interpreters of runtimes: {"keras": "envs/keras"}.
@@ -779,11 +780,6 @@ def _describe_precision(
     configuration: Configuration, finished: RunProgress, compared: tuple[VerifiedStep, ...]
 ) -> Iterator[str]:
     """Yield what a reader must know of a run in mixed precision, or on the card."""
-    if configuration.precision != "float32" and compared:
-        yield (
-            f"the steps are compared in float64 and float32; those of the run itself, in mixed "
-            f"precision of {configuration.precision}, are not"
-        )
     if configuration.device == "gpu" and compared:
         yield (
             f"the compared steps are {SUBJECT}'s on the GPU and {REFERENCE}'s on the CPU; those of "

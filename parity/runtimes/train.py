@@ -66,6 +66,12 @@ class Trainer(Protocol):
 LOSS_SCALE = 2.0**15
 """The factor of the loss, at first, in mixed precision of float16."""
 
+LOSS_SCALE_NAME = "loss_scale/scale"
+"""The name of this factor in a saved state."""
+
+ACCUMULATED = "accumulated/"
+"""How the names of gradients begin, in a saved state, of a step with micro-batches to come."""
+
 LOSS_SCALE_STEPS = 2000
 """After so many steps with finite gradients it is doubled; after one without it is halved."""
 
@@ -185,7 +191,31 @@ def _take_step(
     choices: Choices | None,
     after: Callable[[ObservedTrainer], None] | None = None,
 ) -> ObservedStep:
-    """Take a step of one or more micro-batches; `after` is called after each."""
+    """Take a step of one or more micro-batches; `after` is called after each.
+
+    One that a loss scale leaves out is taken once more, with half the scale. Raises `TrainingError`
+    where no scale makes its gradients finite.
+    """
+    for _ in range(_SCALES):
+        step, is_skipped = _try_step(trainer, request, values, images, choices, after)
+        if not is_skipped:
+            return step
+    raise TrainingError(f"step {request.number}: a gradient is not finite, whatever the loss scale")
+
+
+_SCALES = 40
+"""The number of times that a loss scale is halved, from 2**15 on, before nothing is left of it."""
+
+
+def _try_step(
+    trainer: ObservedTrainer,
+    request: ObservedStepRequest,
+    values: dict[str, Array],
+    images: Array,
+    choices: Choices | None,
+    after: Callable[[ObservedTrainer], None] | None,
+) -> tuple[ObservedStep, bool]:
+    """Take a step, and return whether a loss scale left it out."""
     sizes = request.sizes
     labels = _split(read_input(request.step.labels), sizes)
     count = len(labels)
@@ -204,13 +234,14 @@ def _take_step(
             found.append(trainer.read_choices())
         if after is not None:
             after(trainer)
-    return ObservedStep(
+    taken = ObservedStep(
         trainer,
         math.fsum(result.loss for result in results) / count,
         sum(result.correct for result in results),
         np.concatenate(logits),
         _join_choices(found) if found else None,
     )
+    return taken, results[-1].skipped
 
 
 def _pass_forward(
@@ -251,7 +282,7 @@ class TrainOperations(WeightOperations):
 
     def __init__(self) -> None:
         super().__init__()
-        self._observed: dict[tuple[str, int], Any] = {}
+        self._observed: dict[tuple[str, str, int], Any] = {}
         self._threads: int | None = None
         self._steps: dict[str, ObservedStep] = {}
         self._reference: ReferenceStep
@@ -423,7 +454,8 @@ class TrainOperations(WeightOperations):
         with self.keep_generators():
             trainer = self._observed_trainer(request)
             observed = _take_step(trainer, request, values, images, choices, after)
-        self._steps[request.dtype] = observed
+        if request.trainer.precision == "float32":
+            self._steps[request.dtype] = observed
         return observed
 
     def _observed_trainer(self, request: ObservedStepRequest, copy: int = 0) -> ObservedTrainer:
@@ -431,7 +463,7 @@ class TrainOperations(WeightOperations):
         # Keras's step takes seconds to compile; it is that of the same model and request.
         own = dataclasses.replace(request.trainer, device=request.device)
         key = (id(self.model), json.dumps(own.to_json(), sort_keys=True))
-        place = request.dtype, copy
+        place = request.dtype, request.trainer.precision, copy
         if self._observed.get(place, (None, None))[0] != key:
             made = self.create_observed_trainer(own, request.dtype, request.device)
             self._observed[place] = key, made
@@ -443,7 +475,7 @@ class TrainOperations(WeightOperations):
         safetensors.numpy.save_file({k: np.ascontiguousarray(v) for k, v in choices.items()}, path)
 
     def measure_step_floors(
-        self, *, replicates: int, seed: int, **arguments: Any
+        self, *, replicates: int, seed: int, precision: str = "float32", **arguments: Any
     ) -> dict[str, Any]:
         """Measure how far rounding moves the parts of the step that `observe_step` took last.
 
@@ -453,6 +485,10 @@ class TrainOperations(WeightOperations):
         sums. Returns "floors": the relative L2 errors of `samples`, their losses, `gradient/NAME`
         and `weight/NAME`, the statistics; the last replicate's, or the root mean square of the
         others' where that is larger.
+
+        With another `precision` the replicates are in its mixed precision, and what it rounds,
+        images and kernels, is moved by one of its ulps. They make their own choices, since so
+        coarse a rounding puts many units on the other side; none has running sums.
         """
         request = ObservedStepRequest.from_json(arguments)
         labels = read_input(request.step.labels)
@@ -460,7 +496,9 @@ class TrainOperations(WeightOperations):
         expected["samples"] = _measure_samples(expected["logits"], request, labels)
         values = safetensors.numpy.load_file(request.state_path)
         images = read_input(request.step.images)
-        request = dataclasses.replace(request, dtype="float32")
+        trainer = dataclasses.replace(request.trainer, precision=precision)
+        request = dataclasses.replace(request, dtype="float32", trainer=trainer)
+        is_mixed = precision != "float32"
         # Replicates do not depend on one another. Where each computes with one thread, two of them
         # take half the time; with more, the threads of both would wait for one another.
         copies = 2 if self._threads == 1 and replicates > 1 else 1
@@ -469,12 +507,14 @@ class TrainOperations(WeightOperations):
         def measure(copy: int) -> dict[int, dict[str, float]]:
             found = {}
             for replicate in range(replicates - 1 - copy, -1, -copies):
-                perturb = Perturbation.of_replicate(replicate, seed=seed)
+                perturb = Perturbation.of_replicate(replicate, seed=seed, precision=precision)
                 own = {name: perturb(value) for name, value in values.items()}
                 trainer = trainers[copy]
-                trainer.use_running_sums(replicate == replicates - 1)
+                trainer.use_running_sums(replicate == replicates - 1 and not is_mixed)
                 try:
-                    step = _take_step(trainer, request, own, perturb(images), choices)
+                    step = _take_step(
+                        trainer, request, own, perturb(images), None if is_mixed else choices
+                    )
                     found[replicate] = self._measure_errors(step, request, labels, expected)
                 finally:
                     trainer.use_running_sums(False)
@@ -484,11 +524,11 @@ class TrainOperations(WeightOperations):
             errors = {
                 n: each for part in pool.map(measure, range(copies)) for n, each in part.items()
             }
-        last = errors.pop(replicates - 1)
+        last = errors[0] if is_mixed else errors.pop(replicates - 1)
         floors = {}
         for name, error in last.items():
             mean_square = math.fsum(e[name] ** 2 for e in errors.values()) / max(len(errors), 1)
-            floors[name] = max(math.sqrt(mean_square), error)
+            floors[name] = max(math.sqrt(mean_square), 0.0 if is_mixed else error)
         return {"floors": floors}
 
     def _measure_errors(
@@ -575,7 +615,9 @@ class TrainOperations(WeightOperations):
         """Write everything that the next step depends on. Raises `TrainingError` for a NaN."""
         values = self._trainer.read_state()
         for name, value in values.items():
-            if value.dtype.kind == "f" and not np.isfinite(value).all():
+            # Gradients of a scaled loss that overflow are no failure: their step is left out.
+            may_overflow = name.startswith(ACCUMULATED) and LOSS_SCALE_NAME in values
+            if value.dtype.kind == "f" and not may_overflow and not np.isfinite(value).all():
                 raise TrainingError(f"{self.name}: {name} is not finite; it is not saved")
         weights.save(Path(path), values)
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from parity.network.table import LayerTable
 from parity.numerics.distance import measure_norms, sum_squares
-from parity.numerics.floor import ROUNDOFF
+from parity.numerics.floor import PRECISION_FACTORS, ROUNDOFF
 from parity.numerics.losses import measure_losses
 from parity.processes.training_requests import DROPOUT_RECORD
 from parity.training.definition import Update
@@ -43,7 +43,7 @@ LIMIT = 1e-10
 """The largest relative error of a correct step in float64, with a margin of some hundred."""
 
 FLOORS = 4.0
-"""The largest error of a correct step in float32, in rounding floors."""
+"""The largest error of a correct step in float32 or mixed precision, in rounding floors."""
 
 _FLOAT64 = 2.0**-53
 
@@ -102,9 +102,9 @@ class OtherChoices:
 class StepComparison:
     """The parts of one step of a subject; `missing` are those that one side has alone.
 
-    `precision` is "float64" or "float32". `choices` are those that were proved to be rounding.
-    `kinks` are layers whose derivative jumps and whose choices cannot be seen, where such a choice
-    alone could explain what differs: the gradients in float32.
+    `precision` is "float64", "float32" or that of mixed precision. `choices` are those that were
+    proved to be rounding. `kinks` are layers whose derivative jumps and whose choices cannot be
+    seen, where such a choice alone could explain what differs: the gradients in float32.
     """
 
     step: int
@@ -227,13 +227,14 @@ def compare_step(
     actual: StepRecord,
     updated: Values | None = None,
     floors: Mapping[str, float] | None = None,
+    precision: str = "float32",
 ) -> StepComparison:
     """Compare the parts of a framework's step (`actual`) with those of the reference (`expected`).
 
     `before` is the state that both start from. `updated` replaces what the definition makes of
     the subject's own gradients. Without `floors` both steps are in float64; with them `actual` is
-    in float32, and they are the floors of `logits`, `gradient/NAME` and the statistics
-    (`weight/NAME`).
+    in float32, or in mixed precision, and they are the floors of `samples`, `gradient/NAME` and
+    the statistics (`weight/NAME`) there.
     """
     missing = sorted(_parts(expected) ^ _parts(actual))
     blocks = (
@@ -241,7 +242,7 @@ def compare_step(
         if updated is None
         else _list_blocks(updated)
     )
-    judge = _Float32Judge(terms, floors) if floors is not None else _Float64Judge()
+    judge = _Float64Judge() if floors is None else _Float32Judge(terms, floors, precision)
     errors = [
         *_compare_dropouts(expected, actual),
         *_compare_losses(terms, expected, actual, judge),
@@ -249,7 +250,7 @@ def compare_step(
         *_compare_statistics(terms, before, expected, actual, judge),
         *_compare_updates(terms, before, blocks, actual, judge),
     ]
-    precision = "float64" if floors is None else "float32"
+    precision = "float64" if floors is None else precision
     return StepComparison(terms.number, tuple(errors), tuple(missing), precision)
 
 
@@ -291,13 +292,19 @@ class _Float32Judge:
     """The limits in float32, `FLOORS` rounding floors.
 
     A floor is the largest of the measured one, and of the root mean square of one running sum
-    (docs/design.md, "The verdict") over the terms of all the step's sums.
+    (docs/design.md, "The verdict") over the terms of all the step's sums. Mixed precision has
+    floors of its own; its slots and weights are float32, and so are their limits.
     """
 
-    def __init__(self, terms: StepTerms, floors: Mapping[str, float]) -> None:
+    def __init__(
+        self, terms: StepTerms, floors: Mapping[str, float], precision: str = "float32"
+    ) -> None:
         self._terms = terms
         self._floors = floors
         self._least = measure_least_floor(terms)
+        if precision != "float32":
+            # What mixed precision computes is rounded at least once.
+            self._least = max(self._least, ROUNDOFF * PRECISION_FACTORS[precision])
 
     def gradient(self, name: str) -> float:
         return FLOORS * max(self._floors[f"gradient/{name}"], self._least)

@@ -101,16 +101,20 @@ Explain = Callable[[FailingStep], Sequence[StepCause]]
 
 @dataclass(frozen=True)
 class VerifiedStep:
-    """One step, compared in float64 and in float32; the causes of a difference in float64."""
+    """One step, compared in float64, in float32 and, if the run is in mixed precision, in that.
+
+    `causes` are those of a difference in float64.
+    """
 
     number: int
     semantics: StepComparison
     numerics: StepComparison | None
     causes: tuple[StepCause, ...] = ()
+    mixed: StepComparison | None = None
 
     @property
     def comparisons(self) -> tuple[StepComparison, ...]:
-        found = (self.semantics, self.numerics)
+        found = (self.semantics, self.numerics, self.mixed)
         return tuple(comparison for comparison in found if comparison is not None)
 
     @property
@@ -130,6 +134,7 @@ class VerifiedStep:
             and numerics is not None
             and not numerics.agrees
             and bool(numerics.kinks)
+            and (self.mixed is None or self.mixed.agrees)
         )
 
     @property
@@ -142,7 +147,8 @@ class StepVerifier:
     """Compares single steps of a subject with those of the reference.
 
     `call` reaches the children, which hold the model; with a `pool` both sides compute at once.
-    Without `numerics` the steps are compared in float64 alone. `device` is the subject's.
+    Without `numerics` the steps are compared in float64 alone. `device` is the subject's. With a
+    `precision` other than float32 they are compared in that mixed precision, too.
     `hidden_kinks` are layers whose derivative jumps and whose choices no side can tell. With
     `keeps_state` the reference's record has its state after the step.
     """
@@ -164,6 +170,7 @@ class StepVerifier:
         numerics: bool = True,
         replicates: int = REPLICATES,
         device: str = "cpu",
+        precision: str = "float32",
         explain: Explain | None = None,
         hidden_kinks: Sequence[str] = (),
         keeps_state: bool = False,
@@ -182,6 +189,7 @@ class StepVerifier:
         self._numerics = numerics
         self._replicates = replicates
         self._device = device
+        self._precision = precision
         self._explain = explain
         self._hidden_kinks = tuple(hidden_kinks)
         self._keeps_state = keeps_state
@@ -204,6 +212,7 @@ class StepVerifier:
             terms, self._framework, before=before, expected=expected, actual=actual
         )
         numerics = self._compare_narrow(terms, before, semantics, observed)
+        mixed = self._compare_mixed(terms, before, observed)
         causes: Sequence[StepCause] = ()
         if not semantics.agrees and self._explain is not None:
             failing = FailingStep(
@@ -211,7 +220,7 @@ class StepVerifier:
                 self._table, lambda **how: self._rerun(given, **how),
             )  # fmt: skip
             causes = self._explain(failing)
-        return VerifiedStep(given.number, semantics, numerics, tuple(causes))
+        return VerifiedStep(given.number, semantics, numerics, tuple(causes), mixed)
 
     def _compare_narrow(
         self, terms: StepTerms, before: Values, semantics: StepComparison, observed: _Observed
@@ -233,8 +242,20 @@ class StepVerifier:
             numerics = dataclasses.replace(numerics, kinks=self._hidden_kinks)
         return numerics
 
+    def _compare_mixed(
+        self, terms: StepTerms, before: Values, observed: _Observed
+    ) -> StepComparison | None:
+        """Compare the subject's step in mixed precision; None for a run in float32."""
+        mixed, floors = observed.mixed.result(), observed.mixed_floors.result()
+        if mixed is None:
+            return None
+        return compare_step(
+            terms, self._framework, before=before, expected=observed.expected.result(),
+            actual=mixed, floors=floors, precision=self._precision,
+        )  # fmt: skip
+
     def _observe_all(self, given: StepInput) -> _Observed:
-        """Take the step on both sides, in float64 and float32, and measure the floors.
+        """Take the step on both sides, in each precision, and measure the floors.
 
         The subject's float32 step comes first, since the reference needs its choices.
         """
@@ -249,6 +270,13 @@ class StepVerifier:
             observed.narrow.set_result(narrow)
             wide = self._request(given, self._subject)
             observed.actual.set_result(self._observe(self._subject, wide))
+            mixed = None
+            if self._is_mixed:
+                request = self._request(
+                    given, self._subject, dtype="float32", precision=self._precision
+                )
+                mixed = self._observe(self._subject, request)
+            observed.mixed.set_result(mixed)
 
         def reference() -> None:
             request = self._request(given, REFERENCE)
@@ -256,14 +284,14 @@ class StepVerifier:
             if not self._numerics:
                 observed.floors.set_result({})
                 observed.proof.set_result(None)
+                observed.mixed_floors.set_result({})
                 return
             observed.narrow.result()
             observed.proof.set_result(self._prove_choices(given))
-            found = self._call(
-                REFERENCE, "measure_step_floors", replicates=self._replicates, seed=self._seed,
-                **request.to_json(),
-            )  # fmt: skip
-            observed.floors.set_result(found["floors"])
+            observed.floors.set_result(self._measure_floors(request, "float32"))
+            observed.mixed_floors.set_result(
+                self._measure_floors(request, self._precision) if self._is_mixed else {}
+            )
 
         tasks = [observed.guard(subject), observed.guard(reference)]
         if self._pool is None:
@@ -273,6 +301,17 @@ class StepVerifier:
             for task in tasks:
                 self._pool.submit(task)
         return observed
+
+    @property
+    def _is_mixed(self) -> bool:
+        return self._numerics and self._precision != "float32"
+
+    def _measure_floors(self, request: ObservedStepRequest, precision: str) -> Mapping[str, float]:
+        found: Mapping[str, float] = self._call(
+            REFERENCE, "measure_step_floors", replicates=self._replicates, seed=self._seed,
+            precision=precision, **request.to_json(),
+        )["floors"]  # fmt: skip
+        return found
 
     def _prove_choices(self, given: StepInput) -> ChoiceProof | None:
         """Take the reference's float64 step with the subject's choices; None if it has the same."""
@@ -299,6 +338,7 @@ class StepVerifier:
 
     def _request(
         self, given: StepInput, side: str, *, dtype: str = "float64", suffix: str = "",
+        precision: str = "float32",
         label_smoothing: float | None = None, sizes: tuple[int, ...] | None = None, **fields: Any,
     ) -> ObservedStepRequest:  # fmt: skip
         framework = self._framework if side == self._subject else side
@@ -310,6 +350,7 @@ class StepVerifier:
             label_smoothing=self._label_smoothing if label_smoothing is None else label_smoothing,
             seed=self._seed,
             accumulate=self._accumulate,
+            precision=precision,
         )
         step = StepRequest(
             str(self._folder / f"images{suffix}.npy"),
@@ -317,7 +358,8 @@ class StepVerifier:
             given.rate,
             self._optimizer.epsilon_at(framework, given.number),
         )
-        out = self._folder / f"{side}-{dtype}{suffix}.safetensors"
+        name = dtype if precision == "float32" else precision
+        out = self._folder / f"{side}-{name}{suffix}.safetensors"
         device = self._device if side == self._subject else "cpu"
         return ObservedStepRequest(
             trainer, step, str(given.state), given.number, str(out), dtype, device=device,
@@ -376,8 +418,8 @@ class ChoiceProof:
 class _Observed:
     """What both sides compute of a step, each as soon as it is there.
 
-    The subject's steps in float64 and float32, the reference's in float64, its floors, and its step
-    with the subject's choices.
+    The subject's steps in float64, float32 and mixed precision, the reference's in float64, its
+    floors, and its step with the subject's choices.
     """
 
     actual: Future[StepRecord] = field(default_factory=Future)
@@ -385,6 +427,8 @@ class _Observed:
     expected: Future[StepRecord] = field(default_factory=Future)
     floors: Future[Mapping[str, float]] = field(default_factory=Future)
     proof: Future[ChoiceProof | None] = field(default_factory=Future)
+    mixed: Future[StepRecord | None] = field(default_factory=Future)
+    mixed_floors: Future[Mapping[str, float]] = field(default_factory=Future)
 
     def guard(self, task: Callable[[], None]) -> Callable[[], None]:
         """Return a task that gives its exception to everything that is still waited for."""
@@ -393,8 +437,8 @@ class _Observed:
             try:
                 task()
             except BaseException as error:  # noqa: BLE001 - the waiting thread raises it
-                for name in ("actual", "narrow", "expected", "floors", "proof"):
-                    future = getattr(self, name)
+                for each in dataclasses.fields(self):
+                    future = getattr(self, each.name)
                     if not future.done():
                         future.set_exception(error)
 

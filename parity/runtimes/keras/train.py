@@ -20,13 +20,12 @@ from parity.runtimes.keras import device as keras_device
 from parity.runtimes.keras import layers as keras_layers
 from parity.runtimes.keras import load
 from parity.runtimes.keras.choices import CallChoices
+from parity.runtimes.keras.loss_scale import StepLossScale
 from parity.runtimes.keras.replicas import MixedPolicies, is_floating
 from parity.runtimes.keras.run import to_tensor
 from parity.runtimes.keras.variables import name_variables, raw_variable
 from parity.runtimes.train import (
     CHOOSING_KINDS,
-    LOSS_SCALE,
-    LOSS_SCALE_STEPS,
     require_state,
 )
 
@@ -86,9 +85,6 @@ class KerasTrainer:
         output shape.
         """
         require_backend()
-        if request.accumulate > 1 and request.precision == "float16":
-            # Its optimizer would leave out single micro-batches, and keep the others' sum.
-            raise UsageError("keras: accumulated gradients have no loss scale; use bfloat16")
         self._model = model
         self._device = request.device
         self._policies = (
@@ -100,13 +96,7 @@ class KerasTrainer:
         self._variables = name_variables(model)
         self._own_names = {id(variable): name for name, variable in self._variables.items()}
         self._optimizer = self._create_optimizer(request)
-        self._scaler = (
-            keras.optimizers.LossScaleOptimizer(
-                self._optimizer, initial_scale=LOSS_SCALE, dynamic_growth_steps=LOSS_SCALE_STEPS
-            )
-            if request.precision == "float16"
-            else None
-        )
+        self._scaler = StepLossScale(self._optimizer) if request.precision == "float16" else None
         loss = _create_loss(request)
         accuracy = "categorical_accuracy" if self._one_hot else "sparse_categorical_accuracy"
         optimizer = self._scaler or self._optimizer
@@ -198,7 +188,8 @@ class KerasTrainer:
                 to_tensor(images), self._target(labels), return_dict=True
             )
         self._is_accumulating = not request.is_last
-        return self._result(logs, len(labels), skipped=before == self._count_steps())
+        skipped = request.is_last and before == self._count_steps()
+        return self._result(logs, len(labels), skipped=skipped)
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
@@ -446,7 +437,7 @@ class ObservedKerasTrainer(KerasTrainer):
         variable = self._tensors.get((name, self._count))
         # Evaluation and symbolic calls keep nothing.
         if variable is not None and tuple(tensor.shape) == tuple(variable.shape):
-            variable.assign(tensor)
+            variable.assign(keras_device.import_backend().cast(tensor, variable.dtype))
 
     def _create_tensors(self, count: int) -> None:
         """Make the variables that a batch of `count` images is kept in, before it is compiled."""

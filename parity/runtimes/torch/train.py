@@ -404,7 +404,7 @@ class ObservedTorchTrainer(TorchTrainer):
         finally:
             for handle in handles:
                 handle.remove()
-        self._logits = to_numpy(logits.detach()).copy()
+        self._logits = to_numpy(self._widen(logits).detach()).copy()
         return torch.softmax(logits, -1) if variation.extra_softmax else logits
 
     @torch.no_grad()

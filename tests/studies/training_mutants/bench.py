@@ -72,6 +72,7 @@ class Task:
     steps_per_epoch: int | None = None
     """Cut the data to this many batches, the last of which is smaller."""
     accumulate: int = 1
+    precision: str = "float32"
 
 
 class Bench:
@@ -175,6 +176,7 @@ class Bench:
             self.path,
             label_smoothing=task.label_smoothing,
             accumulate=task.accumulate,
+            precision=task.precision,
             subject=subject,
             framework=framework,
             numerics=numerics,
