@@ -165,7 +165,7 @@ def train(
         resume: Whether to go on with the run in `out`; the other parameters are those of the run.
         save_seconds: The time after which the state is saved within an epoch.
         verify: Whether to compare single steps, each from PyTorch's state, in float64, in
-            float32 and in the run's own `precision`: the first three and a few later ones. It
+            float32 and in bfloat16 of such a run: the first three and a few later ones. It
             needs both frameworks.
         band: The number of further runs of PyTorch, whose steps have rounding noise and permuted
             batches: the range of their curves shows what rounding alone does. It is no part of the
@@ -175,7 +175,7 @@ def train(
         device: "cpu" or "gpu", of both frameworks. The reference of `verify` is on the CPU.
         precision: "float32"; or "float16" or "bfloat16" for mixed precision, in which products and
             convolutions are computed. Weights, slots and checkpoints stay float32, and `verify`
-            compares the steps in that, too.
+            compares the steps of bfloat16 in that, too.
         threads: The threads of each framework; by default the cores, shared.
         workers: The processes that load images; by default none for images in memory.
         python: The interpreters of runtimes: {"keras": "envs/keras"}.

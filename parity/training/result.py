@@ -11,7 +11,7 @@ from parity.training import history, tensorboard
 from parity.training.callbacks import EpochMetrics
 from parity.training.configuration import Configuration
 from parity.training.run_folder import RunFolder, RunProgress
-from parity.training.verification import REFERENCE, SUBJECT, VerifiedStep
+from parity.training.verification import JUDGED_PRECISIONS, REFERENCE, SUBJECT, VerifiedStep
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,11 @@ def _describe_precision(
     configuration: Configuration, finished: RunProgress, compared: tuple[VerifiedStep, ...]
 ) -> Iterator[str]:
     """Yield what a reader must know of a run in mixed precision, or on the card."""
+    if configuration.precision not in JUDGED_PRECISIONS and compared:
+        yield (
+            f"the steps are compared in float64 and float32; those in {configuration.precision} are "
+            "not judged, since units at kinks cannot be proved there"
+        )
     if configuration.device == "gpu" and compared:
         yield (
             f"the compared steps are {SUBJECT}'s on the GPU and {REFERENCE}'s on the CPU; those of "

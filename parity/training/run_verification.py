@@ -19,6 +19,7 @@ from parity.training.data.batches import Batch, BatchReader, join_batches
 from parity.training.data.loading import BatchFiles
 from parity.training.steps import OtherChoices, PartError, StepCause, StepComparison
 from parity.training.verification import (
+    JUDGED_PRECISIONS,
     REFERENCE,
     BatchSource,
     Explain,
@@ -82,7 +83,11 @@ class RunVerifier:
             label_smoothing=configuration.label_smoothing,
             seed=configuration.seed,
             accumulate=configuration.accumulate,
-            precision=configuration.precision,
+            precision=(
+                configuration.precision
+                if configuration.precision in JUDGED_PRECISIONS
+                else "float32"
+            ),
             pool=pool,
             explain=explain,
             hidden_kinks=configuration.model.hidden_kinks,

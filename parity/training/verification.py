@@ -39,6 +39,10 @@ REFERENCE = "torch"
 
 SUBJECT = "keras"
 
+JUDGED_PRECISIONS = ("float32", "bfloat16")
+"""The precisions in which a run's steps are judged. In float16 a unit on the other side of a kink
+is too rare for five runs to show it, and none is proved: 3 of 36 correct steps raised an alarm."""
+
 
 class Call(Protocol):
     """Calls an operation of a side's child, and returns its answer."""

@@ -28,6 +28,7 @@ def build_task(model="cnn", optimizer="adam", **options):
         ("keras", "mlp", "bfloat16", 1),
         ("torch-subject", "cnn", "float16", 2),
         pytest.param("keras", "cnn", "bfloat16", 1, marks=pytest.mark.slow),
+        pytest.param("keras", "mlp", "float16", 1, marks=pytest.mark.slow),
         pytest.param("keras", "cnn", "float16", 2, marks=pytest.mark.slow),
     ],
 )

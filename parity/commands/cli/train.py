@@ -310,7 +310,7 @@ def train(
         typer.Option(
             "--verify",
             help="Compare single steps, each from PyTorch's state, in float64, float32 and "
-            "--precision: the first three and a few later ones.",
+            "a run's bfloat16: the first three and a few later ones.",
             rich_help_panel=panels.JUDGED,
         ),
     ] = False,

@@ -396,8 +396,8 @@ class ObservedKerasTrainer(KerasTrainer):
         """Make the compiled step keep its gradients, logits and choices."""
         apply = self._optimizer.apply
 
-        def keep_and_apply(gradients: Any, variables: Any = None) -> None:
-            gradients, variables = list(gradients), list(variables)
+        def keep_and_apply(grads: Any, trainable_variables: Any = None) -> None:
+            gradients, variables = list(grads), list(trainable_variables)
             # Python runs this while the step is traced, once for each size of the batch.
             self._applied = tuple(
                 id(v) for g, v in zip(gradients, variables, strict=True) if g is not None
