@@ -126,8 +126,8 @@ def _describe_precision(
     """Yield what a reader must know of a run in mixed precision, or on the card."""
     if configuration.precision not in JUDGED_PRECISIONS and compared:
         yield (
-            f"the steps are compared in float64 and float32; those in {configuration.precision} are "
-            "not judged, since units at kinks cannot be proved there"
+            f"the steps are compared in float64 and float32; those in {configuration.precision} "
+            "are not judged, since units at kinks cannot be proved there"
         )
     if configuration.device == "gpu" and compared:
         yield (
