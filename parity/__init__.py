@@ -43,11 +43,12 @@ if TYPE_CHECKING:
     from parity.commands.predict import PredictionResult, predict
     from parity.commands.reduce import Reduction, reduce
     from parity.commands.sweep import sweep
-    from parity.commands.train import TrainingResult, train
+    from parity.commands.train import train
     from parity.commands.warm import WarmStatus, warm
     from parity.evaluation.results import Evaluation
     from parity.report.grid import SweepResult
     from parity.report.model import Report
+    from parity.training.result import TrainingResult
 
 __all__ = [
     "BisectResult",
@@ -85,7 +86,7 @@ _MODULES = {
     "Reduction": "parity.commands.reduce",
     "Report": "parity.report.model",
     "SweepResult": "parity.report.grid",
-    "TrainingResult": "parity.commands.train",
+    "TrainingResult": "parity.training.result",
     "WarmStatus": "parity.commands.warm",
     "align": "parity.commands.align",
     "bisect": "parity.commands.bisect",

@@ -6,10 +6,9 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import safetensors.numpy
@@ -36,13 +35,13 @@ from parity.explain.training import explain_step
 from parity.network import architectures, weights
 from parity.network.table import LayerTable
 from parity.numerics.losses import LOSSES
-from parity.processes import cards, origin, registry
+from parity.processes import cards, registry
 from parity.processes.child import Child
 from parity.processes.children import Children
 from parity.processes.references import parse_reference, split_name
 from parity.text import quote
 from parity.training import configuration as configurations
-from parity.training import history, initialization
+from parity.training import initialization
 from parity.training.callbacks import Callbacks, EarlyStopping, EpochMetrics, Plateau
 from parity.training.configuration import DEVICES, PRECISIONS, Configuration
 from parity.training.data.augmentation import Augmentation
@@ -54,62 +53,11 @@ from parity.training.graph_models import GraphModelRequest, load_graph_models, n
 from parity.training.loop import Loop, Readers
 from parity.training.models import TrainedModel, replace_kernels
 from parity.training.optimizers import Optimizer
+from parity.training.result import TrainingResult, add_band, summarize_run
 from parity.training.run_folder import RunFolder, RunProgress
 from parity.training.run_verification import RunVerifier
 from parity.training.schedules import Schedule
-from parity.training.verification import REFERENCE, SUBJECT, VerifiedStep
-
-
-@dataclass(frozen=True)
-class FrameworkResult:
-    """One framework's finished run: its epochs, and where its checkpoints are.
-
-    `best` has the highest validation accuracy, that of `best_epoch`. `stopped_epoch` is 0 unless
-    it stopped early. `seconds` is the time of its training steps, on `images` images.
-    """
-
-    framework: str
-    epochs: tuple[EpochMetrics, ...]
-    best_epoch: int
-    best_accuracy: float
-    stopped_epoch: int
-    last: Path
-    best: Path
-    seconds: float
-    images: int
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """A finished run; `folder` holds its checkpoints, history and configuration.
-
-    `notes` say what was decided for the user: images that were left out, logs that need a package.
-    `band` is the range of PyTorch's runs with rounding noise; `inside_band` says how many points of
-    another framework's curves are inside, and of how many. `verified_steps` are the steps that were
-    compared one by one.
-    """
-
-    model: str
-    folder: Path
-    classes: tuple[str, ...]
-    frameworks: tuple[FrameworkResult, ...]
-    notes: tuple[str, ...] = ()
-    seconds: float = 0.0
-    """The time of the whole command."""
-    verified_steps: tuple[VerifiedStep, ...] = ()
-    band: history.Band | None = None
-    inside_band: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-
-    @property
-    def agrees(self) -> bool:
-        """Whether every verified step is the same in both frameworks; true if none was."""
-        return all(step.agrees for step in self.verified_steps)
-
-    @property
-    def is_undetermined(self) -> bool:
-        """Whether no verified step differs, and one cannot be told from a unit at a hidden kink."""
-        steps = self.verified_steps
-        return not self.agrees and all(step.agrees or step.is_undetermined for step in steps)
+from parity.training.verification import REFERENCE
 
 
 @show_in_notebooks
@@ -216,8 +164,9 @@ def train(
         out: The run's folder, runs/MODEL by default.
         resume: Whether to go on with the run in `out`; the other parameters are those of the run.
         save_seconds: The time after which the state is saved within an epoch.
-        verify: Whether to compare single steps, each from PyTorch's state, in float64 and in
-            float32: the first three and a few later ones. It needs both frameworks.
+        verify: Whether to compare single steps, each from PyTorch's state, in float64, in
+            float32 and in bfloat16 of such a run: the first three and a few later ones. It
+            needs both frameworks.
         band: The number of further runs of PyTorch, whose steps have rounding noise and permuted
             batches: the range of their curves shows what rounding alone does. It is no part of the
             verdict.
@@ -226,7 +175,7 @@ def train(
         device: "cpu" or "gpu", of both frameworks. The reference of `verify` is on the CPU.
         precision: "float32"; or "float16" or "bfloat16" for mixed precision, in which products and
             convolutions are computed. Weights, slots and checkpoints stay float32, and `verify`
-            compares float64 and float32.
+            compares the steps of bfloat16 in that, too.
         threads: The threads of each framework; by default the cores, shared.
         workers: The processes that load images; by default none for images in memory.
         python: The interpreters of runtimes: {"keras": "envs/keras"}.
@@ -421,8 +370,8 @@ def train(
         ]
     compared = () if verifier is None else tuple(verifier.steps.values())
     seconds = time.monotonic() - started
-    result = _result(configuration, folder, finished, compared, seconds)
-    return _add_band(result, replicates) if replicates else result
+    result = summarize_run(configuration, folder, finished, compared, seconds)
+    return add_band(result, replicates) if replicates else result
 
 
 def _place(
@@ -717,82 +666,3 @@ def _train_replicate(
     finished = loop.run(loop.prepare(None))
     progress(f"replicate {number}", "done")
     return finished.frameworks[REFERENCE].epochs
-
-
-def _add_band(
-    result: TrainingResult, replicates: Sequence[Sequence[EpochMetrics]]
-) -> TrainingResult:
-    """Return the result with the band of the replicates, and draw it."""
-    epochs = {each.framework: each.epochs for each in result.frameworks}
-    # The reference's own run is one of them.
-    band = history.measure_band([epochs[REFERENCE], *replicates])
-    picture = RunFolder(result.folder).picture
-    history.write_picture(picture, result.model, epochs, band)
-    inside = {
-        name: history.count_inside(band, own) for name, own in epochs.items() if name != REFERENCE
-    }
-    return replace(result, band=band, inside_band=inside)
-
-
-def _result(
-    configuration: Configuration,
-    folder: RunFolder,
-    finished: RunProgress,
-    compared: tuple[VerifiedStep, ...],
-    seconds: float,
-) -> TrainingResult:
-    from parity.training import tensorboard
-
-    unreadable = configuration.data.unreadable
-    notes = [*configuration.model.notes, *_describe_precision(configuration, finished, compared)]
-    notes += [f"left out: {reason}" for reason in unreadable[:10]]
-    if len(unreadable) > 10:
-        notes.append(f"left out: {len(unreadable) - 10} more images that cannot be read")
-    if not tensorboard.is_installed():
-        command = origin.install_command("train", ["tensorboard"])
-        notes.append(f"no logs for TensorBoard were written: {command}")
-    return TrainingResult(
-        model=configuration.model.name,
-        folder=folder.path,
-        classes=configuration.data.classes,
-        frameworks=tuple(
-            FrameworkResult(
-                framework=name,
-                epochs=each.epochs,
-                best_epoch=each.callbacks.best_accuracy_epoch,
-                best_accuracy=each.callbacks.best_accuracy,
-                stopped_epoch=each.callbacks.stopped_epoch,
-                last=folder.checkpoint(name, "last"),
-                best=folder.checkpoint(name, "best"),
-                seconds=each.seconds,
-                images=each.images,
-            )
-            for name, each in finished.frameworks.items()
-        ),
-        notes=tuple(notes),
-        seconds=seconds,
-        verified_steps=compared,
-    )
-
-
-def _describe_precision(
-    configuration: Configuration, finished: RunProgress, compared: tuple[VerifiedStep, ...]
-) -> Iterator[str]:
-    """Yield what a reader must know of a run in mixed precision, or on the card."""
-    if configuration.precision != "float32" and compared:
-        yield (
-            f"the steps are compared in float64 and float32; those of the run itself, in mixed "
-            f"precision of {configuration.precision}, are not"
-        )
-    if configuration.device == "gpu" and compared:
-        yield (
-            f"the compared steps are {SUBJECT}'s on the GPU and {REFERENCE}'s on the CPU; those of "
-            f"{REFERENCE} on the GPU are not compared"
-        )
-    for name, each in finished.frameworks.items():
-        if each.skipped:
-            steps = "1 step was" if each.skipped == 1 else f"{each.skipped} steps were"
-            yield (
-                f"{name}: {steps} left out, whose scaled gradients were not finite in "
-                f"{configuration.precision}"
-            )

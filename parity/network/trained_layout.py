@@ -9,7 +9,7 @@ gradients, optimizer slots and moving statistics as well.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -37,12 +37,14 @@ class Segment:
     """The numbers that a variable and one canonical weight have in common.
 
     `places` are flat indices in the canonical weight, `positions` those in the variable, in the
-    same order; None stands for all of them in their own order.
+    same order; None stands for all of them in their own order. With `axes` the variable is the
+    whole weight with its axes in that order.
     """
 
     name: str
     places: Array | None = None
     positions: Array | None = None
+    axes: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -83,12 +85,10 @@ class WeightMap:
             )
         segments = {}
         for variable, value in numbers.items():
-            flat = np.asarray(value).reshape(-1)
-            which = np.searchsorted(starts, flat, side="right") - 1
             segments[variable] = tuple(
-                _make_segment(names[index], flat, which == index, int(starts[index]),
-                              math.prod(shapes[names[index]]))
-                for index in np.unique(which)
+                _make_segment(names[index], np.asarray(value), mask, int(starts[index]),
+                              shapes[names[index]])
+                for index, mask in _split_numbers(np.asarray(value).reshape(-1), starts)
             )  # fmt: skip
         return cls(shapes, {n: np.shape(value) for n, value in numbers.items()}, segments)
 
@@ -105,9 +105,11 @@ class WeightMap:
         return tuple(segment.name for segment in self.segments.get(variable, ()))
 
     def to_variable(self, variable: str, values: Mapping[str, Array]) -> Array:
-        """Return a mapped variable's array from canonical arrays by name."""
+        """Return a mapped variable's array from canonical arrays by name; a view where one can."""
         shape = self.variables[variable]
         first, *others = self.segments[variable]
+        if first.axes is not None:
+            return np.asarray(values[first.name]).transpose(first.axes)
         if first.positions is None and not others:
             return _take(values[first.name], first.places).reshape(shape)
         found = np.empty(math.prod(shape), values[first.name].dtype)
@@ -119,10 +121,15 @@ class WeightMap:
         """Return canonical arrays by name from arrays by variable, which may be some of them.
 
         A canonical weight of which no variable is given is left out; numbers of one that is given
-        in part are 0.
+        in part are 0. Where axes alone are turned, it is a view.
         """
         found: dict[str, Array] = {}
         for variable, value in values.items():
+            axes = self.segments[variable][0].axes if self.segments[variable] else None
+            if axes is not None:
+                own = np.asarray(value).reshape(self.variables[variable])
+                found[self.segments[variable][0].name] = own.transpose(np.argsort(axes))
+                continue
             flat = np.asarray(value).reshape(-1)
             for segment in self.segments[variable]:
                 part = flat if segment.positions is None else flat[segment.positions]
@@ -149,12 +156,18 @@ def number_weights(shapes: Shapes) -> dict[str, Array]:
 
 
 def _find_owners(numbers: Mapping[str, Array], total: int, *, source: str) -> Array:
-    """Return how many variables hold each number, at most one. Raises `WeightError`."""
-    owners = np.zeros(total, np.int8)
+    """Return whether a variable holds each number, at most one. Raises `WeightError`."""
+    owners = np.zeros(total, bool)
     for variable, value in numbers.items():
         flat = np.asarray(value).reshape(-1)
-        inside = bool(flat.size == 0 or (flat.min() >= 0 and flat.max() < total))
-        if not inside or len(np.unique(flat)) != flat.size:
+        if not flat.size:
+            continue
+        low, high = int(flat.min()), int(flat.max())
+        own = np.zeros(high - low + 1 if low >= 0 and high < total else 0, bool)
+        if own.size:
+            own[flat - low] = True
+        # A number that is there twice marks one place.
+        if np.count_nonzero(own) != flat.size:
             raise WeightError(
                 f"{source}: {variable} is computed from its partners (their sum, or 0), so that it "
                 "cannot be trained like them"
@@ -164,16 +177,63 @@ def _find_owners(numbers: Mapping[str, Array], total: int, *, source: str) -> Ar
                 f"{source}: {variable} holds numbers that another variable holds too: the "
                 "reference has one weight, tied in several places, where this model has several"
             )
-        owners[flat] = 1
+        owners[flat] = True
     return owners
 
 
-def _make_segment(name: str, flat: Array, mask: Array, start: int, size: int) -> Segment:
-    positions = None if mask.all() else np.flatnonzero(mask)
+def _split_numbers(flat: Array, starts: Array) -> Iterator[tuple[int, Array | None]]:
+    """Yield the place of each weight of which a variable has numbers, and where they are in it.
+
+    `starts` are the first numbers of the weights. None for a variable that has those of one alone.
+    """
+    if not flat.size:
+        return
+    first, last = np.searchsorted(starts, (flat.min(), flat.max()), side="right") - 1
+    if first == last:
+        yield int(first), None
+        return
+    which = np.searchsorted(starts, flat, side="right") - 1
+    for index in np.unique(which):
+        yield int(index), np.flatnonzero(which == index)
+
+
+def _make_segment(
+    name: str, numbers: Array, positions: Array | None, start: int, shape: tuple[int, ...]
+) -> Segment:
+    """Return what a variable's numbers, those at `positions`, have of a weight of this shape."""
+    flat, size = numbers.reshape(-1), math.prod(shape)
     places = (flat if positions is None else flat[positions]) - start
     if len(places) == size and (places == np.arange(size)).all():
         return Segment(name, None, positions)
+    if positions is None and len(places) == size:
+        axes = _find_axes(places.reshape(numbers.shape), shape)
+        if axes is not None:
+            return Segment(name, axes=axes)
     return Segment(name, places.astype(np.int32 if size < 2**31 else np.int64), positions)
+
+
+def _find_axes(places: Array, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the order of axes that makes places of an array of this shape; None if none does."""
+    if places.ndim != len(shape):
+        return None
+    whole = np.arange(places.size).reshape(shape)
+    steps = {
+        stride // whole.itemsize: axis
+        for axis, stride in enumerate(whole.strides)
+        if shape[axis] > 1
+    }
+    first = (0,) * places.ndim
+    axes = []
+    for axis, length in enumerate(places.shape):
+        step = int(places[(*first[:axis], 1, *first[axis + 1 :])]) if length > 1 else None
+        axes.append(-1 if step is None else steps.get(step, -1))
+    # Axes of length 1 have no step; any order of them is the same.
+    rest = iter(axis for axis in range(len(shape)) if axis not in axes)
+    order = tuple(next(rest, -1) if axis < 0 else axis for axis in axes)
+    if sorted(order) != list(range(len(shape))):
+        return None
+    turned = whole.transpose(order)
+    return order if turned.shape == places.shape and (turned == places).all() else None
 
 
 def _take(value: Array, places: Array | None) -> Array:

@@ -81,6 +81,28 @@ def measure_error(*, actual: Array, expected: Array) -> ErrorMetrics:
     return pairwise.metrics(0, 1, expected.shape)
 
 
+def measure_norms(*, actual: Array, expected: Array) -> tuple[float, float]:
+    """Return ``||actual - expected||`` and ``||expected||``, of arrays of one shape.
+
+    Unlike `measure_error`, nothing is left out: they are not finite where a value is not.
+    """
+    difference, norm = 0.0, 0.0
+    with np.errstate(all="ignore"):
+        for right, left in _iterate_chunks(expected, actual):
+            for start in range(0, len(right), _DOT):
+                wanted = np.asarray(right[start : start + _DOT], np.float64)
+                difference += sum_squares(left[start : start + _DOT] - wanted)
+                norm += sum_squares(wanted)
+    return math.sqrt(difference), math.sqrt(norm)
+
+
+def sum_squares(values: Float64) -> float:
+    """Return the sum of the squares of a flat array."""
+    if len(values) <= _DOT:
+        return float(np.dot(values, values))
+    return float(_sum_squares(values[None])[0])
+
+
 def _iterate_chunks(*arrays: Array) -> Iterator[Sequence[Array]]:
     """Yield arrays of one shape in C order, as flat chunks of equal length, without a copy."""
     if arrays[0].size == 0:

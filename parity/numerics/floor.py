@@ -134,17 +134,24 @@ def compute_floor(errors: Sequence[ErrorMetrics], *, roundoff: float = ROUNDOFF)
     )
 
 
-def perturb(array: Array, rng: np.random.Generator, *, dtype: np.dtype[Any] = _FLOAT32) -> Array:
+def perturb(
+    array: Array,
+    rng: np.random.Generator,
+    *,
+    dtype: np.dtype[Any] = _FLOAT32,
+    factor: float = 1.0,
+) -> Array:
     """Return the array times ``1 + U(-1, 1) * eps``: a change of about one ulp at most.
 
     ``eps`` is that of ``dtype``, which is float16, float32 or float64: in float32, 2**-23 of a
     value is one ulp just above a power of two, and almost two just below the next. The result is
-    rounded to ``dtype`` and has the same shape, in C order; non-finite values are unchanged.
+    rounded to ``dtype`` and has the same shape, in C order; non-finite values are unchanged. The
+    change is ``factor`` times as large.
     """
     # 2**-10 / 2**15 of a float16 is below its smallest number, so the change is computed wider.
     wide = np.promote_types(dtype, _FLOAT32)
     # A 16-bit integer times this is U(-1, 1) * eps.
-    per_step = wide.type(2.0**-15 * float(np.finfo(dtype).eps))
+    per_step = wide.type(2.0**-15 * float(np.finfo(dtype).eps) * factor)
     perturbed = np.empty(array.shape, dtype)
     flat, source = perturbed.reshape(-1), np.ascontiguousarray(array).reshape(-1)
     change = allocate_aligned(_BLOCK, wide)

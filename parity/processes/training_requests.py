@@ -160,7 +160,8 @@ class ObservedStepRequest:
     `number` is the number of the step, from 1 on. `dtype` is "float64" or "float32".
     `choices_path` is a file with each ReLU's active side and each max-pool's argmax, which the step
     uses instead of its own. `device` is "cpu" or "gpu". `sizes` are the numbers of images of the
-    micro-batches, in the order of the step's arrays; () is one.
+    micro-batches, in the order of the step's arrays; () is one. Without `keeps_state` the record
+    has no slots, and of the weights after the step the moving statistics alone.
     """
 
     trainer: TrainerRequest
@@ -173,6 +174,7 @@ class ObservedStepRequest:
     variation: Variation = Variation()
     device: str = "cpu"
     sizes: tuple[int, ...] = ()
+    keeps_state: bool = True
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -38,16 +38,21 @@ class Perturbation:
     """
 
     rng: np.random.Generator | None
+    precision: str = "float32"
+    """Of a lower one, what has several axes, which mixed precision rounds, is moved by its ulps."""
 
     @classmethod
-    def of_replicate(cls, replicate: int, *, seed: int) -> Perturbation:
+    def of_replicate(cls, replicate: int, *, seed: int, precision: str = "float32") -> Perturbation:
         """Return the perturbation of a replicate, counted from 0."""
         rng = np.random.Generator(np.random.SFC64([seed, replicate])) if replicate else None
-        return cls(rng)
+        return cls(rng, precision)
 
     def __call__(self, array: Array) -> Array:
         """Return the array as this replicate has it."""
-        return array if self.rng is None else floor.perturb(array, self.rng)
+        if self.rng is None:
+            return array
+        factor = floor.PRECISION_FACTORS[self.precision] if array.ndim > 1 else 1.0
+        return floor.perturb(array, self.rng, factor=factor)
 
 
 def iterate_replicates(

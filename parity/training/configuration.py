@@ -89,11 +89,6 @@ class Configuration:
         ):  # fmt: skip
             if value not in known:
                 raise UsageError(f"{option}: expected {' or '.join(known)}, found {quote(value)}")
-        if self.accumulate > 1 and self.precision == "float16":
-            raise UsageError(
-                "--accumulate: with --precision float16 Keras leaves out single micro-batches "
-                "whose scaled gradients are not finite, PyTorch whole steps; use bfloat16"
-            )
         if self.label_smoothing and self.loss == "mean-squared-error":
             raise UsageError("--label-smoothing: belongs to a cross-entropy, not to --loss "
                              "mean-squared-error")  # fmt: skip

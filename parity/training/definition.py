@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from parity.numerics.distance import measure_norms
 from parity.training.optimizers import Optimizer
 
 Array = NDArray[Any]
 
 Values = Mapping[str, Array]
+
+
+BLOCK = 8192
+"""The values of a block: what is computed of one stays in a core's cache."""
+
+_SLOTS = ("momentum", "first_moment", "second_moment", "mean_square")
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,23 @@ class Update:
                 found |= self._take_weight(name, gradient)
         return found
 
+    def take_in_blocks(self) -> Iterator[tuple[str, slice, dict[str, Array]]]:
+        """Yield what `take` returns in flat blocks: the weight, the block's place, its values."""
+        limit = _find_limit(self.gradients, self.optimizer)
+        for name, gradient in self.gradients.items():
+            whole = self.before[f"weight/{name}"]
+            if gradient.shape != whole.shape:
+                continue
+            keys = (f"weight/{name}", *(f"slot/{kind}/{name}" for kind in _SLOTS))
+            before = {key: self.before[key].reshape(-1) for key in keys if key in self.before}
+            flat = gradient.reshape(-1)
+            for start in range(0, flat.size, BLOCK):
+                place = slice(start, start + BLOCK)
+                block = {key: value[place] for key, value in before.items()}
+                own = dataclasses.replace(self, gradients={}, before=block)
+                with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+                    yield name, place, own._take_weight(name, limit(flat[place]))
+
     def _take_weight(self, name: str, gradient: Array) -> dict[str, Array]:
         optimizer, rate = self.optimizer, self.rate
         weight = np.asarray(self.before[f"weight/{name}"], np.float64)
@@ -105,22 +129,31 @@ class Update:
 
 def clip(gradients: Values, optimizer: Optimizer) -> dict[str, Array]:
     """Return gradients in float64, limited as the optimizer limits them."""
-    wide = {name: np.asarray(value, np.float64) for name, value in gradients.items()}
-    if optimizer.clip_value is not None:
-        limit = optimizer.clip_value
-        return {name: np.clip(value, -limit, limit) for name, value in wide.items()}
-    if optimizer.clip_norm is not None:
-        norm = measure_norm(wide)
+    limit = _find_limit(gradients, optimizer)
+    return {name: limit(value) for name, value in gradients.items()}
+
+
+def _find_limit(gradients: Values, optimizer: Optimizer) -> Callable[[Array], Array]:
+    """Return the function that limits a part of the gradients, and returns it in float64."""
+    largest, scale = optimizer.clip_value, 1.0
+    if largest is None and optimizer.clip_norm is not None:
+        norm = measure_norm(gradients)
         if norm > optimizer.clip_norm:
             scale = optimizer.clip_norm / norm
-            return {name: value * scale for name, value in wide.items()}
-    return wide
+
+    def limit(part: Array) -> Array:
+        wide = np.asarray(part, np.float64)
+        if largest is not None:
+            return np.clip(wide, -largest, largest)
+        return wide if scale == 1.0 else wide * scale
+
+    return limit
 
 
 def measure_norm(values: Values) -> float:
     """Return the L2 norm of all values together."""
-    squares = (float(np.vdot(value, value)) for value in values.values())
-    return math.sqrt(math.fsum(squares))
+    norms = (measure_norms(actual=value, expected=value)[1] for value in values.values())
+    return math.sqrt(math.fsum(norm**2 for norm in norms))
 
 
 def _take_sgd(update: Update, name: str, gradient: Array) -> tuple[dict[str, Array], Array]:

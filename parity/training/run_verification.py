@@ -19,6 +19,7 @@ from parity.training.data.batches import Batch, BatchReader, join_batches
 from parity.training.data.loading import BatchFiles
 from parity.training.steps import OtherChoices, PartError, StepCause, StepComparison
 from parity.training.verification import (
+    JUDGED_PRECISIONS,
     REFERENCE,
     BatchSource,
     Explain,
@@ -82,6 +83,11 @@ class RunVerifier:
             label_smoothing=configuration.label_smoothing,
             seed=configuration.seed,
             accumulate=configuration.accumulate,
+            precision=(
+                configuration.precision
+                if configuration.precision in JUDGED_PRECISIONS
+                else "float32"
+            ),
             pool=pool,
             explain=explain,
             hidden_kinks=configuration.model.hidden_kinks,
@@ -158,17 +164,20 @@ def step_to_json(step: VerifiedStep) -> dict[str, Any]:
         "number": step.number,
         "semantics": dataclasses.asdict(step.semantics),
         "numerics": None if step.numerics is None else dataclasses.asdict(step.numerics),
+        "mixed": None if step.mixed is None else dataclasses.asdict(step.mixed),
         "causes": [dataclasses.asdict(cause) for cause in step.causes],
     }
 
 
 def _step_from_json(data: Mapping[str, Any]) -> VerifiedStep:
-    numerics = data["numerics"]
+    # Runs of earlier releases have none in mixed precision.
+    numerics, mixed = data["numerics"], data.get("mixed")
     return VerifiedStep(
         data["number"],
         _comparison_from_json(data["semantics"]),
         None if numerics is None else _comparison_from_json(numerics),
         tuple(StepCause(**cause) for cause in data["causes"]),
+        None if mixed is None else _comparison_from_json(mixed),
     )
 
 

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.network.table import LayerTable
-from parity.numerics.floor import ROUNDOFF
+from parity.numerics.distance import measure_norms, sum_squares
+from parity.numerics.floor import PRECISION_FACTORS, ROUNDOFF
 from parity.numerics.losses import measure_losses
 from parity.processes.training_requests import DROPOUT_RECORD
 from parity.training.definition import Update
@@ -42,7 +43,7 @@ LIMIT = 1e-10
 """The largest relative error of a correct step in float64, with a margin of some hundred."""
 
 FLOORS = 4.0
-"""The largest error of a correct step in float32, in rounding floors."""
+"""The largest error of a correct step in float32 or mixed precision, in rounding floors."""
 
 _FLOAT64 = 2.0**-53
 
@@ -101,9 +102,9 @@ class OtherChoices:
 class StepComparison:
     """The parts of one step of a subject; `missing` are those that one side has alone.
 
-    `precision` is "float64" or "float32". `choices` are those that were proved to be rounding.
-    `kinks` are layers whose derivative jumps and whose choices cannot be seen, where such a choice
-    alone could explain what differs: the gradients in float32.
+    `precision` is "float64", "float32" or that of mixed precision. `choices` are those that were
+    proved to be rounding. `kinks` are layers whose derivative jumps and whose choices cannot be
+    seen, where such a choice alone could explain what differs: the gradients in float32.
     """
 
     step: int
@@ -168,6 +169,8 @@ class StepRecord:
     values: Values
     correct: int
     statistics: Mapping[str, Mapping[str, Any]]
+    weights: frozenset[str] = frozenset()
+    """The names of all weights after the step, `weight/NAME`, of which a record may lack values."""
 
     def gradients(self) -> dict[str, Array]:
         """Return the gradients before clipping, by weight."""
@@ -224,26 +227,30 @@ def compare_step(
     actual: StepRecord,
     updated: Values | None = None,
     floors: Mapping[str, float] | None = None,
+    precision: str = "float32",
 ) -> StepComparison:
     """Compare the parts of a framework's step (`actual`) with those of the reference (`expected`).
 
     `before` is the state that both start from. `updated` replaces what the definition makes of
     the subject's own gradients. Without `floors` both steps are in float64; with them `actual` is
-    in float32, and they are the floors of `logits`, `gradient/NAME` and the statistics
-    (`weight/NAME`).
+    in float32, or in mixed precision, and they are the floors of `samples`, `gradient/NAME` and
+    the statistics (`weight/NAME`) there.
     """
     missing = sorted(_parts(expected) ^ _parts(actual))
-    if updated is None:
-        updated = define_update(terms, framework, actual, before).take()
-    judge = _Float32Judge(terms, floors) if floors is not None else _Float64Judge()
+    blocks = (
+        define_update(terms, framework, actual, before).take_in_blocks()
+        if updated is None
+        else _list_blocks(updated)
+    )
+    judge = _Float64Judge() if floors is None else _Float32Judge(terms, floors, precision)
     errors = [
         *_compare_dropouts(expected, actual),
         *_compare_losses(terms, expected, actual, judge),
         *_compare_gradients(terms, expected, actual, judge),
         *_compare_statistics(terms, before, expected, actual, judge),
-        *_compare_updates(terms, before, updated, actual, judge),
+        *_compare_updates(terms, before, blocks, actual, judge),
     ]
-    precision = "float64" if floors is None else "float32"
+    precision = "float64" if floors is None else precision
     return StepComparison(terms.number, tuple(errors), tuple(missing), precision)
 
 
@@ -285,13 +292,19 @@ class _Float32Judge:
     """The limits in float32, `FLOORS` rounding floors.
 
     A floor is the largest of the measured one, and of the root mean square of one running sum
-    (docs/design.md, "The verdict") over the terms of all the step's sums.
+    (docs/design.md, "The verdict") over the terms of all the step's sums. Mixed precision has
+    floors of its own; its slots and weights are float32, and so are their limits.
     """
 
-    def __init__(self, terms: StepTerms, floors: Mapping[str, float]) -> None:
+    def __init__(
+        self, terms: StepTerms, floors: Mapping[str, float], precision: str = "float32"
+    ) -> None:
         self._terms = terms
         self._floors = floors
         self._least = measure_least_floor(terms)
+        if precision != "float32":
+            # What mixed precision computes is rounded at least once.
+            self._least = max(self._least, ROUNDOFF * PRECISION_FACTORS[precision])
 
     def gradient(self, name: str) -> float:
         return FLOORS * max(self._floors[f"gradient/{name}"], self._least)
@@ -328,7 +341,7 @@ def _parts(record: StepRecord) -> set[str]:
     # Slots are those of the definition, which the update names.
     return {
         name
-        for name in record.values
+        for name in {*record.values, *record.weights}
         if not name.startswith(("slot/", "biased/")) and name != DROPOUT_RECORD
     }
 
@@ -377,7 +390,14 @@ def _compare_gradients(
     the largest of its layer.
     """
     wanted, found = expected.gradients(), actual.gradients()
-    norms = {name: float(np.linalg.norm(value)) for name, value in wanted.items()}
+    norms: dict[str, float] = {}
+    distances: dict[str, float] = {}
+    for name, value in wanted.items():
+        # One that the other side lacks, or has in another shape, is infinitely far.
+        own = found.get(name, np.zeros(0))
+        fits = own.shape == value.shape
+        distance, norms[name] = measure_norms(actual=own if fits else value, expected=value)
+        distances[name] = distance if fits else math.inf
     largest: dict[str, float] = {}
     for name, norm in norms.items():
         layer = terms.layers.get(name, name)
@@ -387,7 +407,7 @@ def _compare_gradients(
             yield PartError("gradient", name, math.inf)
         else:
             scale = largest[terms.layers.get(name, name)]
-            error = _error(found[name], wanted[name], scale)
+            error = distances[name] / scale if scale else distances[name]
             # A measured floor is relative to the tensor itself.
             share = norms[name] / scale if scale else 1.0
             yield PartError("gradient", name, error, _scaled(judge, name, share))
@@ -421,8 +441,66 @@ def _least_scale(value: Array) -> float:
     return 1e-3 * float(np.linalg.norm(value))
 
 
+Blocks = Iterable[tuple[str, slice, Values]]
+"""Parts of updates: the weight, the place of the part in it, and what it should be there by key."""
+
+
+def _list_blocks(updated: Values) -> Blocks:
+    """Yield whole updates, one for each weight and slot."""
+    for key, value in updated.items():
+        yield key.split("/", 2)[2 if key.startswith("slot/") else 1], slice(None), {key: value}
+
+
+@dataclass
+class _Sums:
+    """Sums of squares over a slot or an update: of its error, of itself, of the value before."""
+
+    error: float = 0.0
+    own: float = 0.0
+    start: float = 0.0
+
+    def add(self, error: Array, own: Array, start: Array | None) -> None:
+        self.error += sum_squares(error)
+        self.own += sum_squares(own)
+        self.start += 0.0 if start is None else sum_squares(np.asarray(start, np.float64))
+
+    @property
+    def rel_l2(self) -> float:
+        error, scale = math.sqrt(self.error), math.sqrt(self.own)
+        return error / scale if scale else error
+
+
+def _measure_updates(before: Values, blocks: Blocks, actual: StepRecord) -> dict[str, _Sums]:
+    """Return the sums of each slot, and of each change of a weight, by key."""
+    flat = {name: np.asarray(value).reshape(-1) for name, value in before.items()}
+    found = {
+        key: value.reshape(-1)
+        for key, value in actual.values.items()
+        if key.startswith(("weight/", "slot/"))
+    }
+    sums: dict[str, _Sums] = {}
+    for name, place, block in blocks:
+        start = flat[f"weight/{name}"]
+        for key, value in block.items():
+            wanted = np.asarray(value).reshape(-1)
+            own = sums.setdefault(key, _Sums())
+            # A slot that the subject has not is zero; a weight that it has not is missing.
+            taken = found.get(key)
+            if key.startswith("slot/") and (taken is None or taken.shape == start.shape):
+                slot = flat.get(key)
+                part = 0.0 if taken is None else taken[place]
+                own.add(part - wanted, wanted, None if slot is None else slot[place])
+            elif taken is None or taken.shape != start.shape:
+                own.error = math.inf
+            else:
+                origin = np.asarray(start[place], np.float64)
+                change = wanted - origin
+                own.add((taken[place] - origin) - change, change, origin)
+    return sums
+
+
 def _compare_updates(
-    terms: StepTerms, before: Values, updated: Values, actual: StepRecord, judge: _Judge
+    terms: StepTerms, before: Values, blocks: Blocks, actual: StepRecord, judge: _Judge
 ) -> Iterable[PartError]:
     """Yield the errors of slots, then of weights, by what the definition makes of gradients."""
     statistics = _statistics(actual)
@@ -434,27 +512,23 @@ def _compare_updates(
         ),
         terms.order,
     )
-    slots = [name for name in updated if name.startswith("slot/")]
-    for name in sorted(slots, key=lambda key: names.index(key.split("/", 2)[2])):
-        wanted = updated[name]
-        found = actual.values.get(name)
-        scale = float(np.linalg.norm(wanted))
-        start = before.get(name)
-        whole = scale + (0.0 if start is None else float(np.linalg.norm(start)))
-        # A slot that the subject has not is zero.
-        error = _error(np.zeros_like(wanted) if found is None else found, wanted)
-        limit = judge.state("slot", scale, whole, terms.rate)
-        yield PartError("slot", name.removeprefix("slot/"), error, limit)
-    for name in names:
-        key = f"weight/{name}"
-        start = np.asarray(before[key], np.float64)
+    with np.errstate(all="ignore"):
+        sums = _measure_updates(before, blocks, actual)
         # A weight without a gradient stays.
-        wanted = updated[key] - start if key in updated else np.zeros_like(start)
-        scale, whole = float(np.linalg.norm(wanted)), float(np.linalg.norm(start))
-        error = _error(actual.values[key] - start, wanted)
+        still = {name: before[f"weight/{name}"] for name in names if f"weight/{name}" not in sums}
+        unmoved = ((name, slice(None), {f"weight/{name}": v}) for name, v in still.items())
+        sums |= _measure_updates(before, unmoved, actual)
+    slots = [key for key in sums if key.startswith("slot/")]
+    for key in sorted(slots, key=lambda key: names.index(key.split("/", 2)[2])):
+        scale = math.sqrt(sums[key].own)
+        limit = judge.state("slot", scale, scale + math.sqrt(sums[key].start), terms.rate)
+        yield PartError("slot", key.removeprefix("slot/"), sums[key].rel_l2, limit)
+    for name in names:
+        own = sums[f"weight/{name}"]
+        scale, whole = math.sqrt(own.own), math.sqrt(own.start)
         # Where nothing should change, nothing may.
         limit = judge.state("update", scale, whole, terms.rate) if scale else 0.0
-        yield PartError("update", name, error, limit)
+        yield PartError("update", name, own.rel_l2, limit)
 
 
 def _statistics(record: StepRecord) -> set[str]:
@@ -478,9 +552,8 @@ def _error(actual: Array, expected: Array, least: float = 0.0) -> float:
     """
     if actual.shape != expected.shape:
         return math.inf
-    difference = np.asarray(actual, np.float64) - expected
-    error = float(np.linalg.norm(difference))
-    scale = max(float(np.linalg.norm(expected)), least)
+    error, norm = measure_norms(actual=actual, expected=expected)
+    scale = max(norm, least)
     return error / scale if scale else error
 
 

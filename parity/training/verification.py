@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,6 +38,10 @@ REFERENCE = "torch"
 """The framework whose state every step starts from; the maps of the optimizers are made for it."""
 
 SUBJECT = "keras"
+
+JUDGED_PRECISIONS = ("float32", "bfloat16")
+"""The precisions in which a run's steps are judged. In float16 a unit on the other side of a kink
+is too rare for five runs to show it, and none is proved: single correct steps raised an alarm."""
 
 
 class Call(Protocol):
@@ -101,16 +105,20 @@ Explain = Callable[[FailingStep], Sequence[StepCause]]
 
 @dataclass(frozen=True)
 class VerifiedStep:
-    """One step, compared in float64 and in float32; the causes of a difference in float64."""
+    """One step, compared in float64, in float32 and, if the run is in mixed precision, in that.
+
+    `causes` are those of a difference in float64.
+    """
 
     number: int
     semantics: StepComparison
     numerics: StepComparison | None
     causes: tuple[StepCause, ...] = ()
+    mixed: StepComparison | None = None
 
     @property
     def comparisons(self) -> tuple[StepComparison, ...]:
-        found = (self.semantics, self.numerics)
+        found = (self.semantics, self.numerics, self.mixed)
         return tuple(comparison for comparison in found if comparison is not None)
 
     @property
@@ -130,6 +138,7 @@ class VerifiedStep:
             and numerics is not None
             and not numerics.agrees
             and bool(numerics.kinks)
+            and (self.mixed is None or self.mixed.agrees)
         )
 
     @property
@@ -142,8 +151,10 @@ class StepVerifier:
     """Compares single steps of a subject with those of the reference.
 
     `call` reaches the children, which hold the model; with a `pool` both sides compute at once.
-    Without `numerics` the steps are compared in float64 alone. `device` is the subject's.
-    `hidden_kinks` are layers whose derivative jumps and whose choices no side can tell.
+    Without `numerics` the steps are compared in float64 alone. `device` is the subject's. With a
+    `precision` other than float32 they are compared in that mixed precision, too.
+    `hidden_kinks` are layers whose derivative jumps and whose choices no side can tell. With
+    `keeps_state` the reference's record has its state after the step.
     """
 
     def __init__(
@@ -163,8 +174,10 @@ class StepVerifier:
         numerics: bool = True,
         replicates: int = REPLICATES,
         device: str = "cpu",
+        precision: str = "float32",
         explain: Explain | None = None,
         hidden_kinks: Sequence[str] = (),
+        keeps_state: bool = False,
     ) -> None:
         self._table = table
         self._optimizer = optimizer
@@ -180,8 +193,10 @@ class StepVerifier:
         self._numerics = numerics
         self._replicates = replicates
         self._device = device
+        self._precision = precision
         self._explain = explain
         self._hidden_kinks = tuple(hidden_kinks)
+        self._keeps_state = keeps_state
         self.reference_record: StepRecord
         """The reference's last step in float64."""
         self._order = tuple(weight.name for _, weight in table.weights())
@@ -192,25 +207,16 @@ class StepVerifier:
         """Compare one step."""
         np.save(self._folder / "images.npy", given.images)
         np.save(self._folder / "labels.npy", given.labels)
-        expected, floors, actual, narrow = self._observe_all(given)
-        self.reference_record = expected
+        observed = self._observe_all(given)
         before = safetensors.numpy.load_file(given.state)
+        expected, actual = observed.expected.result(), observed.actual.result()
+        self.reference_record = expected
         terms = self._build_terms(given, expected)
         semantics = compare_step(
             terms, self._framework, before=before, expected=expected, actual=actual
         )
-        numerics = None
-        if narrow is not None:
-            numerics = compare_step(
-                terms, self._framework, before=before, expected=expected, actual=narrow,
-                floors=floors,
-            )  # fmt: skip
-            if any(e.kind == "gradient" and not e.passes for e in numerics.errors):
-                numerics = self._try_choices(given, terms, numerics, narrow, floors)
-            if semantics.agrees and {e.kind for e in numerics.errors if not e.passes} == {
-                "gradient"
-            }:
-                numerics = dataclasses.replace(numerics, kinks=self._hidden_kinks)
+        numerics = self._compare_narrow(terms, before, semantics, observed)
+        mixed = self._compare_mixed(terms, before, observed)
         causes: Sequence[StepCause] = ()
         if not semantics.agrees and self._explain is not None:
             failing = FailingStep(
@@ -218,35 +224,111 @@ class StepVerifier:
                 self._table, lambda **how: self._rerun(given, **how),
             )  # fmt: skip
             causes = self._explain(failing)
-        return VerifiedStep(given.number, semantics, numerics, tuple(causes))
+        return VerifiedStep(given.number, semantics, numerics, tuple(causes), mixed)
 
-    def _observe_all(
-        self, given: StepInput
-    ) -> tuple[StepRecord, Mapping[str, float], StepRecord, StepRecord | None]:
-        """Take the step on both sides, in float64 and float32, and measure the floors."""
+    def _compare_narrow(
+        self, terms: StepTerms, before: Values, semantics: StepComparison, observed: _Observed
+    ) -> StepComparison | None:
+        """Compare the subject's float32 step; None without `numerics`."""
+        narrow, floors = observed.narrow.result(), observed.floors.result()
+        if narrow is None:
+            return None
+        numerics = compare_step(
+            terms, self._framework, before=before, expected=observed.expected.result(),
+            actual=narrow, floors=floors,
+        )  # fmt: skip
+        proof = observed.proof.result()
+        if proof is not None and any(
+            e.kind == "gradient" and not e.passes for e in numerics.errors
+        ):
+            numerics = _try_choices(terms, numerics, narrow, floors, proof)
+        if semantics.agrees and {e.kind for e in numerics.errors if not e.passes} == {"gradient"}:
+            numerics = dataclasses.replace(numerics, kinks=self._hidden_kinks)
+        return numerics
 
-        def reference() -> tuple[StepRecord, Mapping[str, float]]:
+    def _compare_mixed(
+        self, terms: StepTerms, before: Values, observed: _Observed
+    ) -> StepComparison | None:
+        """Compare the subject's step in mixed precision; None for a run in float32."""
+        mixed, floors = observed.mixed.result(), observed.mixed_floors.result()
+        if mixed is None:
+            return None
+        return compare_step(
+            terms, self._framework, before=before, expected=observed.expected.result(),
+            actual=mixed, floors=floors, precision=self._precision,
+        )  # fmt: skip
+
+    def _observe_all(self, given: StepInput) -> _Observed:
+        """Take the step on both sides, in each precision, and measure the floors.
+
+        The subject's float32 step comes first, since the reference needs its choices.
+        """
+        observed = _Observed()
+
+        def subject() -> None:
+            narrow = None
+            if self._numerics:
+                request = self._request(given, self._subject, dtype="float32")
+                narrow = self._observe(self._subject, request)
+                self._call(self._subject, "save_choices", path=str(self._choices), dtype="float32")
+            observed.narrow.set_result(narrow)
+            wide = self._request(given, self._subject)
+            observed.actual.set_result(self._observe(self._subject, wide))
+            mixed = None
+            if self._is_mixed:
+                request = self._request(
+                    given, self._subject, dtype="float32", precision=self._precision
+                )
+                mixed = self._observe(self._subject, request)
+            observed.mixed.set_result(mixed)
+
+        def reference() -> None:
             request = self._request(given, REFERENCE)
-            record = self._observe(REFERENCE, request)
+            observed.expected.set_result(self._observe(REFERENCE, request))
             if not self._numerics:
-                return record, {}
-            floors = self._call(
-                REFERENCE, "measure_step_floors", replicates=self._replicates, seed=self._seed,
-                **request.to_json(),
-            )["floors"]  # fmt: skip
-            return record, floors
+                observed.floors.set_result({})
+                observed.proof.set_result(None)
+                observed.mixed_floors.set_result({})
+                return
+            observed.narrow.result()
+            observed.proof.set_result(self._prove_choices(given))
+            observed.floors.set_result(self._measure_floors(request, "float32"))
+            observed.mixed_floors.set_result(
+                self._measure_floors(request, self._precision) if self._is_mixed else {}
+            )
 
-        def subject() -> tuple[StepRecord, StepRecord | None]:
-            record = self._observe(self._subject, self._request(given, self._subject))
-            if not self._numerics:
-                return record, None
-            narrow = self._request(given, self._subject, dtype="float32")
-            return record, self._observe(self._subject, narrow)
-
+        tasks = [observed.guard(subject), observed.guard(reference)]
         if self._pool is None:
-            return *reference(), *subject()
-        pending = self._pool.submit(reference), self._pool.submit(subject)
-        return *pending[0].result(), *pending[1].result()
+            for task in tasks:
+                task()
+        else:
+            for task in tasks:
+                self._pool.submit(task)
+        return observed
+
+    @property
+    def _is_mixed(self) -> bool:
+        return self._numerics and self._precision != "float32"
+
+    def _measure_floors(self, request: ObservedStepRequest, precision: str) -> Mapping[str, float]:
+        found: Mapping[str, float] = self._call(
+            REFERENCE, "measure_step_floors", replicates=self._replicates, seed=self._seed,
+            precision=precision, **request.to_json(),
+        )["floors"]  # fmt: skip
+        return found
+
+    def _prove_choices(self, given: StepInput) -> ChoiceProof | None:
+        """Take the reference's float64 step with the subject's choices; None if it has the same."""
+        request = self._request(given, REFERENCE, choices_path=str(self._choices))
+        request = dataclasses.replace(request, out_path=str(self._folder / "forced.safetensors"))
+        answer = self._call(REFERENCE, "prove_choices", **request.to_json())
+        if not answer["choices"]:
+            return None
+        return ChoiceProof(self._read_record(request, answer), answer["choices"])
+
+    @property
+    def _choices(self) -> Path:
+        return self._folder / "choices.safetensors"
 
     def _observe(self, side: str, request: ObservedStepRequest) -> StepRecord:
         answer = self._call(side, "observe_step", **request.to_json())
@@ -254,10 +336,13 @@ class StepVerifier:
 
     def _read_record(self, request: ObservedStepRequest, answer: Mapping[str, Any]) -> StepRecord:
         values = safetensors.numpy.load_file(request.out_path)
-        return StepRecord(values, answer.get("correct", 0), answer["statistics"])
+        return StepRecord(
+            values, answer.get("correct", 0), answer["statistics"], frozenset(answer["weights"])
+        )
 
     def _request(
         self, given: StepInput, side: str, *, dtype: str = "float64", suffix: str = "",
+        precision: str = "float32",
         label_smoothing: float | None = None, sizes: tuple[int, ...] | None = None, **fields: Any,
     ) -> ObservedStepRequest:  # fmt: skip
         framework = self._framework if side == self._subject else side
@@ -269,6 +354,7 @@ class StepVerifier:
             label_smoothing=self._label_smoothing if label_smoothing is None else label_smoothing,
             seed=self._seed,
             accumulate=self._accumulate,
+            precision=precision,
         )
         step = StepRequest(
             str(self._folder / f"images{suffix}.npy"),
@@ -276,11 +362,13 @@ class StepVerifier:
             given.rate,
             self._optimizer.epsilon_at(framework, given.number),
         )
-        out = self._folder / f"{side}-{dtype}{suffix}.safetensors"
+        name = dtype if precision == "float32" else precision
+        out = self._folder / f"{side}-{name}{suffix}.safetensors"
         device = self._device if side == self._subject else "cpu"
         return ObservedStepRequest(
             trainer, step, str(given.state), given.number, str(out), dtype, device=device,
-            sizes=given.sizes if sizes is None else sizes, **fields,
+            sizes=given.sizes if sizes is None else sizes,
+            keeps_state=side != REFERENCE or side == self._subject or self._keeps_state, **fields,
         )  # fmt: skip
 
     def _build_terms(self, given: StepInput, expected: StepRecord) -> StepTerms:
@@ -298,44 +386,6 @@ class StepVerifier:
             count_sum_terms(self._table, len(given.labels), expected.statistics),
             given.sizes,
         )
-
-    def _try_choices(
-        self,
-        given: StepInput,
-        terms: StepTerms,
-        numerics: StepComparison,
-        narrow: StepRecord,
-        floors: Mapping[str, float],
-    ) -> StepComparison:
-        """Judge the gradients by the reference's step with the subject's choices.
-
-        The choices count as rounding where each is as close to the kink as rounding moves it, and
-        the losses agree.
-        """
-        path = self._folder / "choices.safetensors"
-        self._call(self._subject, "save_choices", path=str(path), dtype="float32")
-        request = self._request(given, REFERENCE, suffix="", choices_path=str(path))
-        request = dataclasses.replace(request, out_path=str(self._folder / "forced.safetensors"))
-        answer = self._call(REFERENCE, "prove_choices", **request.to_json())
-        found = answer["choices"]
-        if not found or not all(e.passes for e in numerics.errors if e.kind == "samples"):
-            return numerics
-        # One framework's sums may be rounded far better than the other's: never less than the floor
-        # by which the gradients are judged.
-        least = measure_least_floor(terms)
-        ratio = max(
-            each["distance"] / max(each["error"], least * each["scale"], 1e-300)
-            for each in found.values()
-        )
-        count = sum(each["count"] for each in found.values())
-        choices = OtherChoices(tuple(found), count, ratio)
-        if not ratio <= FLOORS:
-            return numerics
-        forced = replace_gradients(
-            terms, numerics, expected=self._read_record(request, answer), actual=narrow,
-            floors=floors, choices=choices,
-        )  # fmt: skip
-        return forced if all(e.passes for e in forced.errors if e.kind == "gradient") else numerics
 
     def _rerun(
         self,
@@ -355,3 +405,76 @@ class StepVerifier:
             variation=variation or Variation(),
         )  # fmt: skip
         return self._observe(REFERENCE, request)
+
+
+@dataclass(frozen=True)
+class ChoiceProof:
+    """The reference's float64 step with the subject's choices, where these are others.
+
+    `choices` are the answer's of `prove_choices`, by row.
+    """
+
+    record: StepRecord
+    choices: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class _Observed:
+    """What both sides compute of a step, each as soon as it is there.
+
+    The subject's steps in float64, float32 and mixed precision, the reference's in float64, its
+    floors, and its step with the subject's choices.
+    """
+
+    actual: Future[StepRecord] = field(default_factory=Future)
+    narrow: Future[StepRecord | None] = field(default_factory=Future)
+    expected: Future[StepRecord] = field(default_factory=Future)
+    floors: Future[Mapping[str, float]] = field(default_factory=Future)
+    proof: Future[ChoiceProof | None] = field(default_factory=Future)
+    mixed: Future[StepRecord | None] = field(default_factory=Future)
+    mixed_floors: Future[Mapping[str, float]] = field(default_factory=Future)
+
+    def guard(self, task: Callable[[], None]) -> Callable[[], None]:
+        """Return a task that gives its exception to everything that is still waited for."""
+
+        def run() -> None:
+            try:
+                task()
+            except BaseException as error:  # noqa: BLE001 - the waiting thread raises it
+                for each in dataclasses.fields(self):
+                    future = getattr(self, each.name)
+                    if not future.done():
+                        future.set_exception(error)
+
+        return run
+
+
+def _try_choices(
+    terms: StepTerms,
+    numerics: StepComparison,
+    narrow: StepRecord,
+    floors: Mapping[str, float],
+    proof: ChoiceProof,
+) -> StepComparison:
+    """Judge the gradients by the reference's step with the subject's choices.
+
+    The choices count as rounding where each is as close to the kink as rounding moves it, and
+    the losses agree.
+    """
+    if not all(e.passes for e in numerics.errors if e.kind == "samples"):
+        return numerics
+    # One framework's sums may be rounded far better than the other's: never less than the floor
+    # by which the gradients are judged.
+    least = measure_least_floor(terms)
+    ratio = max(
+        each["distance"] / max(each["error"], least * each["scale"], 1e-300)
+        for each in proof.choices.values()
+    )
+    count = sum(int(each["count"]) for each in proof.choices.values())
+    choices = OtherChoices(tuple(proof.choices), count, ratio)
+    if not ratio <= FLOORS:
+        return numerics
+    forced = replace_gradients(
+        terms, numerics, expected=proof.record, actual=narrow, floors=floors, choices=choices
+    )
+    return forced if all(e.passes for e in forced.errors if e.kind == "gradient") else numerics

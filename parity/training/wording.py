@@ -12,7 +12,7 @@ from parity.training.verification import REFERENCE, SUBJECT, VerifiedStep
 def tabulate_verification(steps: Sequence[VerifiedStep]) -> tuple[list[str], list[list[str]]]:
     """Return the columns, and a row for each step and precision with the worst of each kind.
 
-    Errors are relative L2 in float64, and rounding floors in float32.
+    Errors are relative L2 in float64, and rounding floors in others.
     """
     rows = []
     compared = {e.kind for step in steps for each in step.comparisons for e in each.errors}
@@ -68,6 +68,14 @@ def _describe_undetermined(step: VerifiedStep) -> str:
     )
 
 
+def _name_precisions(steps: Sequence[VerifiedStep]) -> str:
+    """Return the precisions that floors were measured in."""
+    found = {each.precision for step in steps for each in step.comparisons}
+    return " and ".join(
+        sorted({"float32", *found} - {"float64"}, key=lambda name: name != "float32")
+    )
+
+
 def describe_verification(steps: Sequence[VerifiedStep]) -> Iterator[str]:
     """Yield the sentences of the verdict: what was compared, or what differs first, and why."""
     differing = next((s for s in steps if not s.agrees and not s.is_undetermined), None)
@@ -81,7 +89,7 @@ def describe_verification(steps: Sequence[VerifiedStep]) -> Iterator[str]:
         yield (
             f"parity: steps {numbers}{more} are the same in {SUBJECT} and {REFERENCE}, each from "
             f"{REFERENCE}'s state: at most {LIMIT:.0e} apart in float64 (relative L2), {FLOORS:g} "
-            "rounding floors in float32"
+            f"rounding floors in {_name_precisions(steps)}"
         )
         return
     failing = differing.failing

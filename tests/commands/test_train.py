@@ -71,10 +71,6 @@ def draw_folder(root: Path, classes=("cat", "dog"), count=6, size=(32, 32)) -> P
         ({"accumulate": 0}, "--accumulate: must be a whole number above 0, found 0"),
         ({"device": "auto"}, "--device: expected cpu or gpu, found 'auto'"),
         ({"precision": "tf32"}, "--precision: expected float32 or float16 or bfloat16, found"),
-        (
-            {"precision": "float16", "accumulate": 2},
-            "--accumulate: with --precision float16 Keras leaves out single micro-batches",
-        ),
         ({"seed": -1}, "--seed: must be 0 or more"),
         ({"initial_epoch": 10}, "--initial-epoch: must be 0 or more and less than --epochs 10"),
         ({"initial_epoch": -1}, "--initial-epoch: must be 0 or more"),

@@ -62,6 +62,24 @@ def test_numbers_move_there_and_back():
     assert found.names_of("other") == ()
 
 
+def test_turned_axes_are_kept_as_an_order_of_axes_and_not_as_places():
+    """Copying by places costs many times more. Axes of length 1, as of 1×1 kernels, turn too."""
+    shapes = {"a": (4, 3, 2, 2), "b": (5, 1), "c": (4, 3, 1, 1), "d": (2, 3)}
+    numbers = number_weights(shapes)
+    orders = {"a": (2, 3, 1, 0), "b": (1, 0), "c": (2, 3, 1, 0)}
+    held = {name: numbers[name].transpose(order) for name, order in orders.items()}
+    held["d"] = numbers["d"].reshape(3, 2).T.reshape(2, 3)
+    found = WeightMap.from_numbers(shapes, held, source="keras")
+    assert found.segments["a"][0].axes == (2, 3, 1, 0)
+    assert all(found.segments[name][0].places is None for name in ("a", "b", "c"))
+    # No order of axes: its numbers are in places of their own.
+    assert found.segments["d"][0].axes is None
+    assert found.segments["d"][0].places is not None
+    for name in shapes:
+        assert np.array_equal(found.to_variable(name, numbers), held[name]), name
+        assert np.array_equal(found.to_canonical({name: held[name]})[name], numbers[name]), name
+
+
 def test_what_is_given_in_part_is_zero_elsewhere_and_nothing_is_left_out():
     found = LAYOUT.build_map(VARIABLES, source="keras")
     part = found.to_canonical({"query/kernel": np.ones((2, 2))})

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from parity.errors import CaptureError
 from parity.numerics.capture import CaptureReader, CaptureWriter
 from parity.numerics.checksum import CHUNK
+from parity.numerics.distance import measure_norms
 from parity.numerics.floor import PRECISION_FACTORS, perturb
 from parity.numerics.points import ComparisonPoint
 from parity.numerics.verdict import (
@@ -505,3 +506,14 @@ def test_the_first_cut_that_fails_a_subject(
     assert find_failing_subjects(stages) == ({"torch"} if no_parity else set())
     found = find_first_divergence(stages)
     assert (found and found.stage) == failure
+
+
+def test_norms_leave_nothing_out():
+    random = np.random.default_rng(0)
+    expected = random.standard_normal((3, 20_000))
+    actual = (expected + 1e-3 * random.standard_normal(expected.shape)).astype(np.float32)
+    error, norm = measure_norms(actual=actual.T, expected=expected.T)
+    assert error == pytest.approx(np.linalg.norm(actual - expected), rel=1e-12)
+    assert norm == pytest.approx(np.linalg.norm(expected), rel=1e-12)
+    expected[1, 7] = actual[1, 7] = np.nan
+    assert np.isnan(measure_norms(actual=actual, expected=expected)).all()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from parity.commands.train import FrameworkResult, TrainingResult
 from parity.evaluation.results import ChangedImage, Evaluation, Label, ReferenceSample, SplitResult
 from parity.evaluation.scores import Scores
 from parity.report import evaluation, grid_page, training
@@ -14,6 +13,7 @@ from parity.report.grid import CellResult, SweepResult
 from parity.report.model import Report
 from parity.training import history
 from parity.training.callbacks import EpochMetrics
+from parity.training.result import FrameworkResult, TrainingResult
 from parity.training.steps import PartError, StepCause, StepComparison
 from parity.training.verification import VerifiedStep
 from tests.report.samples import divergence, full, parity, unknown

@@ -8,10 +8,10 @@ import json
 import jsonschema
 import pytest
 
-from parity.commands.train import FrameworkResult, TrainingResult
 from parity.report import training
 from parity.training import history
 from parity.training.callbacks import EpochMetrics
+from parity.training.result import FrameworkResult, TrainingResult
 from parity.training.steps import PartError, StepCause, StepComparison
 from parity.training.verification import VerifiedStep
 from parity.training.wording import describe_band

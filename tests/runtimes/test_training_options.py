@@ -152,18 +152,25 @@ def test_a_plain_pytorch_loop_with_accumulation_gives_the_numbers_of_the_driver(
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-@pytest.mark.parametrize("stopped", [pytest.param(2, marks=pytest.mark.slow), 5])
-def test_a_step_that_was_interrupted_continues_bit_for_bit(framework, stopped, batches):
+@pytest.mark.parametrize(
+    ("stopped", "precision"),
+    [
+        pytest.param(2, "float32", marks=pytest.mark.slow),
+        (5, "float32"),
+        pytest.param(2, "float16", marks=pytest.mark.slow),
+    ],
+)
+def test_a_step_that_was_interrupted_continues_bit_for_bit(framework, stopped, precision, batches):
     """After two of three micro-batches; and after one of the last step's, which has fewer."""
     groups = (3, 1, 2)
-    _, trainer = start(framework, accumulate=3)
+    _, trainer = start(framework, accumulate=3, precision=precision)
     drive(trainer, framework, ADAM, batches, groups, end=stopped)
     state = trainer.read_state()
     assert any(name.startswith("accumulated/") for name in state)
     drive(trainer, framework, ADAM, batches, groups, first=stopped)
     assert not any(name.startswith("accumulated/") for name in trainer.read_state())
 
-    again = start_as(framework, state, accumulate=3)
+    again = start_as(framework, state, accumulate=3, precision=precision)
     assert_equal_bits(again.read_state(), state)
     drive(again, framework, ADAM, batches, groups, first=stopped)
     assert_equal_bits(again.read_state(), trainer.read_state())
@@ -305,6 +312,68 @@ def test_a_step_whose_scaled_gradients_are_not_finite_is_left_out(framework, bat
     assert trainer.read_state()["loss_scale/steps"] == 0
     changed = [not np.array_equal(trainer.read_state()[n], state[n]) for n in trained]
     assert all(changed)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_scaled_step_of_several_micro_batches_is_left_out_whole(framework, place, batches):
+    """A gradient overflows in the first or in the last micro-batch: neither adds to a step."""
+    _, trainer = start(framework, precision="float16", accumulate=2)
+    before = trainer.read_state()
+
+    def take(scales):
+        results = []
+        for each, scale in enumerate(scales):
+            state = trainer.read_state()
+            trainer.write_state({**state, "loss_scale/scale": np.array(scale, np.float32)})
+            request = StepRequest(
+                "", "", 1e-2, ADAM.epsilon_at(framework, 1), micro_batch=each, micro_batches=2
+            )
+            results.append(trainer.step(*batches[each], request))
+        return results
+
+    # The scale of one micro-batch is so large that its gradients overflow.
+    scales = [2.0**8, 2.0**8]
+    scales[place] = 2.0**60
+    assert [result.skipped for result in take(scales)] == [False, True]
+    after = trainer.read_state()
+    assert not any(name.startswith("accumulated/") for name in after)
+    assert after["loss_scale/scale"] == scales[1] / 2
+    assert after["loss_scale/steps"] == 0
+    trained = [n for n in before if n.startswith(("weight/conv", "weight/0", "weight/fc"))]
+    assert trained
+    for name in trained:
+        assert np.array_equal(after[name], before[name]), name
+    assert [result.skipped for result in take([2.0**8, 2.0**8])] == [False, False]
+    after = trainer.read_state()
+    assert after["loss_scale/scale"] == 2.0**8
+    # One whole step was counted, not two micro-batches; what overflowed is forgotten.
+    assert after["loss_scale/steps"] == 1
+    for name in trained:
+        assert np.isfinite(after[name]).all(), name
+        assert not np.array_equal(after[name], before[name]), name
+
+
+def test_an_overflow_that_is_to_be_left_out_can_be_saved(tmp_path):
+    """A run may end between the micro-batches; elsewhere what is not finite is not saved."""
+    from parity.errors import TrainingError
+    from parity.runtimes.train import TrainOperations
+
+    values = {"weight/a": np.ones(2, np.float32), "accumulated/a": np.full(2, np.inf, np.float32)}
+
+    class State:
+        def read_state(self):
+            return values
+
+    operations = TrainOperations.__new__(TrainOperations)
+    operations.name, operations._trainer = "torch", State()
+    with pytest.raises(TrainingError, match="accumulated/a is not finite; it is not saved"):
+        operations.save_training_state(path=str(tmp_path / "state"))
+    values["loss_scale/scale"] = np.array(2.0**15, np.float32)
+    operations.save_training_state(path=str(tmp_path / "state"))
+    values["weight/a"] = np.full(2, np.nan, np.float32)
+    with pytest.raises(TrainingError, match="weight/a is not finite"):
+        operations.save_training_state(path=str(tmp_path / "state"))
 
 
 # The device --------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
@@ -45,26 +46,33 @@ class Verifier:
         self.steps.append((number, epoch, place))
 
 
-def test_the_micro_batches_of_a_step_have_its_number_and_rate(tmp_path):
-    """Five batches in steps of two: the last step has one. Resumed within the second step."""
-    data = open_dataset("digits")
+@contextmanager
+def open_loop(tmp_path, child, verifier, **options):
+    """A loop of PyTorch's alone, on the digits, with these fields of its configuration."""
+    spec = architectures.get("resnet18", classes=10, image_size=(8, 8), channels=1)
+    given = {"schedule": Schedule(), "epochs": 1, **options}
     configuration = Configuration(
-        model=TrainedModel.of_spec(
-            architectures.get("resnet18", classes=10, image_size=(8, 8), channels=1), ("torch",)
-        ),
-        data=data, preprocessing=Preprocessing((8, 8), 1), optimizer=Optimizer("adam", 1e-3),
-        schedule=Schedule("constant", warmup_steps=3), callbacks=Callbacks(),
-        augmentation=Augmentation(), epochs=1, batch=300, seed=0, validation_share=0.2,
+        model=TrainedModel.of_spec(spec, ("torch",)), data=open_dataset("digits"),
+        preprocessing=Preprocessing((8, 8), 1), optimizer=Optimizer("adam", 1e-3),
+        callbacks=Callbacks(), augmentation=Augmentation(), seed=0, validation_share=0.2,
         drop_last=False, loss="cross-entropy", label_smoothing=0.0, initial_weights="default",
-        frameworks=("torch",), threads=1, accumulate=2, device="gpu", precision="bfloat16",
+        frameworks=("torch",), threads=1, **given,
     )  # fmt: skip
-    child, verifier, folder = Child(), Verifier(), RunFolder(tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
     folder.create(("torch",), configuration.to_json())
     with open_loader(tmp_path, workers=0) as loader, ThreadPoolExecutor(1) as pool:
-        loop = Loop(
+        yield Loop(
             configuration, {"torch": child}, folder, loader, pool, save_seconds=math.inf,
             progress=lambda name, text: None, verifier=verifier,
         )  # fmt: skip
+
+
+def test_the_micro_batches_of_a_step_have_its_number_and_rate(tmp_path):
+    """Five batches in steps of two: the last step has one. Resumed within the second step."""
+    child, verifier = Child(), Verifier()
+    options = {"schedule": Schedule("constant", warmup_steps=3), "accumulate": 2}
+    device = {"device": "gpu", "precision": "bfloat16"}
+    with open_loop(tmp_path, child, verifier, batch=300, **options, **device) as loop:
         progress = loop.prepare(None)
         loop._train_epoch(progress)
         whole = list(child.steps)
@@ -89,24 +97,9 @@ def test_the_micro_batches_of_a_step_have_its_number_and_rate(tmp_path):
 @pytest.mark.parametrize("initial_epoch", [0, 2])
 def test_steps_are_counted_from_where_the_optimizer_starts_anew(initial_epoch, tmp_path):
     """Adam's ε in PyTorch depends on the step, as does its bias correction."""
-    data = open_dataset("digits")
-    configuration = Configuration(
-        model=TrainedModel.of_spec(
-            architectures.get("resnet18", classes=10, image_size=(8, 8), channels=1), ("torch",)
-        ),
-        data=data, preprocessing=Preprocessing((8, 8), 1), optimizer=Optimizer("adam", 1e-3),
-        schedule=Schedule(), callbacks=Callbacks(), augmentation=Augmentation(),
-        epochs=initial_epoch + 1, batch=700, seed=0, validation_share=0.2, drop_last=False,
-        loss="cross-entropy", label_smoothing=0.0, initial_weights="default",
-        frameworks=("torch",), threads=1, initial_epoch=initial_epoch,
-    )  # fmt: skip
-    child, verifier, folder = Child(), Verifier(), RunFolder(tmp_path / "run")
-    folder.create(("torch",), configuration.to_json())
-    with open_loader(tmp_path, workers=0) as loader, ThreadPoolExecutor(1) as pool:
-        loop = Loop(
-            configuration, {"torch": child}, folder, loader, pool, save_seconds=math.inf,
-            progress=lambda name, text: None, verifier=verifier,
-        )  # fmt: skip
+    child, verifier = Child(), Verifier()
+    options = {"epochs": initial_epoch + 1, "initial_epoch": initial_epoch}
+    with open_loop(tmp_path, child, verifier, batch=700, **options) as loop:
         loop._train_epoch(loop.prepare(None))
     epsilons = [1e-7 / math.sqrt(1 - 0.999**step) for step in (1, 2, 3)]
     assert [step["optimizer_epsilon"] for step in child.steps] == pytest.approx(epsilons, rel=1e-12)

@@ -10,7 +10,7 @@ import pytest
 
 from parity.errors import InputError
 from parity.numerics.losses import LOSSES, measure_losses
-from parity.training.definition import Update
+from parity.training.definition import BLOCK, Update
 from parity.training.optimizers import Optimizer
 from parity.training.run_verification import choose_steps, read_results, write_results
 from parity.training.steps import (
@@ -204,6 +204,30 @@ def test_smoothed_labels_are_shared_over_all_classes():
     outputs = np.array([[0.2, 0.8]])
     found = measure_losses(outputs, np.array([1]), loss=LOSSES[1], label_smoothing=0.1)
     assert found == pytest.approx([-(0.95 * math.log(0.8) + 0.05 * math.log(0.2))])
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop"])
+@pytest.mark.parametrize("clip", [{}, {"clip_value": 0.5}, {"clip_norm": 0.1}])
+def test_an_update_in_blocks_is_the_whole_one(name, clip):
+    """The second weight has more values than a block, the third has none of its own kind."""
+    options = {"sgd": {"momentum": 0.9, "l2": 1e-2}, "adam": {}, "adamw": {"weight_decay": 0.1},
+               "rmsprop": {"momentum": 0.9}}[name]  # fmt: skip
+    random = np.random.default_rng(0)
+    shapes = {"a": (), "b": (3, BLOCK), "c": (7,)}
+    gradients = {n: random.standard_normal(shape) for n, shape in shapes.items()}
+    before = {f"weight/{n}": random.random(shape, np.float32) for n, shape in shapes.items()}
+    update = Update(Optimizer(name, 1e-2, **options, **clip), 1, 1e-2, gradients, before, {"b"})
+    for step in (1, 2):
+        whole = dataclasses.replace(update, number=step, before=before).take()
+        found = {key: np.full(value.size, np.nan) for key, value in whole.items()}
+        for _, place, block in dataclasses.replace(
+            update, number=step, before=before
+        ).take_in_blocks():
+            for key, value in block.items():
+                found[key][place] = value
+        for key, value in whole.items():
+            assert np.array_equal(found[key].reshape(value.shape), value), key
+        before = whole
 
 
 # A run's steps -----------------------------------------------------------------------------------

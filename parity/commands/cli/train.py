@@ -16,7 +16,7 @@ from parity.defaults import SAVE_SECONDS, VALIDATION_SHARE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parity.commands.train import TrainingResult
+    from parity.training.result import TrainingResult
     from parity.training.verification import VerifiedStep
 
 
@@ -309,8 +309,8 @@ def train(
         bool,
         typer.Option(
             "--verify",
-            help="Compare single steps, each from PyTorch's state, in float64 and float32: the "
-            "first three and a few later ones.",
+            help="Compare single steps, each from PyTorch's state, in float64, float32 and "
+            "a run's bfloat16: the first three and a few later ones.",
             rich_help_panel=panels.JUDGED,
         ),
     ] = False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -20,13 +20,12 @@ from parity.runtimes.keras import device as keras_device
 from parity.runtimes.keras import layers as keras_layers
 from parity.runtimes.keras import load
 from parity.runtimes.keras.choices import CallChoices
-from parity.runtimes.keras.replicas import MixedPolicies
+from parity.runtimes.keras.loss_scale import StepLossScale
+from parity.runtimes.keras.replicas import MixedPolicies, is_floating
 from parity.runtimes.keras.run import to_tensor
 from parity.runtimes.keras.variables import name_variables, raw_variable
 from parity.runtimes.train import (
     CHOOSING_KINDS,
-    LOSS_SCALE,
-    LOSS_SCALE_STEPS,
     ChoiceDistances,
     require_state,
 )
@@ -87,9 +86,6 @@ class KerasTrainer:
         output shape.
         """
         require_backend()
-        if request.accumulate > 1 and request.precision == "float16":
-            # Its optimizer would leave out single micro-batches, and keep the others' sum.
-            raise UsageError("keras: accumulated gradients have no loss scale; use bfloat16")
         self._model = model
         self._device = request.device
         self._policies = (
@@ -101,13 +97,7 @@ class KerasTrainer:
         self._variables = name_variables(model)
         self._own_names = {id(variable): name for name, variable in self._variables.items()}
         self._optimizer = self._create_optimizer(request)
-        self._scaler = (
-            keras.optimizers.LossScaleOptimizer(
-                self._optimizer, initial_scale=LOSS_SCALE, dynamic_growth_steps=LOSS_SCALE_STEPS
-            )
-            if request.precision == "float16"
-            else None
-        )
+        self._scaler = StepLossScale(self._optimizer) if request.precision == "float16" else None
         loss = _create_loss(request)
         accuracy = "categorical_accuracy" if self._one_hot else "sparse_categorical_accuracy"
         optimizer = self._scaler or self._optimizer
@@ -199,7 +189,8 @@ class KerasTrainer:
                 to_tensor(images), self._target(labels), return_dict=True
             )
         self._is_accumulating = not request.is_last
-        return self._result(logs, len(labels), skipped=before == self._count_steps())
+        skipped = request.is_last and before == self._count_steps()
+        return self._result(logs, len(labels), skipped=skipped)
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
@@ -301,7 +292,8 @@ class KerasTrainer:
         values: dict[str, Array] = {}
         for prefix, variables in self._state():
             for name, value in self._to_canonical(variables).items():
-                values[prefix + name] = np.array(value, _stored_dtype(value.dtype))
+                # What Keras returns is a copy already.
+                values[prefix + name] = np.asarray(value, _stored_dtype(value.dtype), order="C")
         values[_COUNTER] = np.array(self._count_steps(), np.int64)
         values[_RATE] = self._optimizer._learning_rate.numpy()
         if self._scaler is not None:
@@ -309,26 +301,28 @@ class KerasTrainer:
             values[_GROWTH] = np.array(self._scaler.step_counter.numpy(), np.int64)
         return values
 
-    def write_state(self, values: dict[str, Array]) -> None:
-        accumulators = self._accumulators()
-        self._is_accumulating = any(name.startswith(_ACCUMULATED) for name in values) and bool(
-            accumulators
-        )
-        for accumulator in accumulators:
-            accumulator.assign(keras.ops.zeros_like(accumulator))
-        expected = {name: value.shape for name, value in self.read_state().items()}
-        require_state("keras", expected, values)
+    def _describe_state(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of what `read_state` returns."""
+        shapes: dict[str, tuple[int, ...]] = {}
         for prefix, variables in self._state():
-            own = {
-                name.removeprefix(prefix): value
-                for name, value in values.items()
-                if name.startswith(prefix)
-            }
             for name, variable in variables.items():
-                mapped = name in self._map.segments
-                value = self._map.to_variable(name, own) if mapped else own[name]
-                raw = raw_variable(variable)
-                raw.assign(np.ascontiguousarray(value).astype(raw.dtype.as_numpy_dtype))
+                held = self._map.names_of(name)
+                own = {each: self._map.shapes[each] for each in held}
+                for each, shape in (own or {name: tuple(variable.shape)}).items():
+                    shapes[prefix + each] = shape
+        shapes |= dict.fromkeys((_COUNTER, _RATE), ())
+        if self._scaler is not None:
+            shapes |= dict.fromkeys((_SCALE, _GROWTH), ())
+        return shapes
+
+    def write_state(self, values: dict[str, Array]) -> None:
+        self._clear_accumulators()
+        self._is_accumulating = any(name.startswith(_ACCUMULATED) for name in values) and bool(
+            self._accumulators()
+        )
+        require_state("keras", self._describe_state(), values)
+        for prefix, variables in self._state():
+            self._assign(variables, _select(values, prefix))
         # The next micro-batch says how many its step has.
         self._optimizer.gradient_accumulation_steps = None
         self._optimizer._iterations.assign(int(values[_COUNTER]))
@@ -337,7 +331,21 @@ class KerasTrainer:
             self._scaler.dynamic_scale.assign(values[_SCALE])
             self._scaler.step_counter.assign(int(values[_GROWTH]))
 
+    def _assign(self, variables: Mapping[str, Any], values: Mapping[str, Array]) -> None:
+        """Set variables by the canonical values that they hold."""
+        for name, variable in variables.items():
+            mapped = name in self._map.segments
+            value = self._map.to_variable(name, values) if mapped else values[name]
+            raw = raw_variable(variable)
+            raw.assign(np.asarray(value, raw.dtype.as_numpy_dtype, order="C"))
+
+    def _clear_accumulators(self) -> None:
+        self._is_accumulating = False
+        for accumulator in self._accumulators():
+            accumulator.assign(keras.ops.zeros_like(accumulator))
+
     def read_canonical_state(self) -> dict[str, Array]:
+        """Return `weight/NAME` and `slot/KIND/NAME` in the definition of the optimizer."""
         rate = float(self._optimizer._learning_rate.numpy())
         values = {}
         for name, value in self.read_state().items():
@@ -390,8 +398,8 @@ class ObservedKerasTrainer(KerasTrainer):
         """Make the compiled step keep its gradients, logits and choices."""
         apply = self._optimizer.apply
 
-        def keep_and_apply(gradients: Any, variables: Any = None) -> None:
-            gradients, variables = list(gradients), list(variables)
+        def keep_and_apply(grads: Any, trainable_variables: Any = None) -> None:
+            gradients, variables = list(grads), list(trainable_variables)
             # Python runs this while the step is traced, once for each size of the batch.
             self._applied = tuple(
                 id(v) for g, v in zip(gradients, variables, strict=True) if g is not None
@@ -433,7 +441,7 @@ class ObservedKerasTrainer(KerasTrainer):
         variable = self._tensors.get((name, self._count))
         # Evaluation and symbolic calls keep nothing.
         if variable is not None and tuple(tensor.shape) == tuple(variable.shape):
-            variable.assign(tensor)
+            variable.assign(keras_device.import_backend().cast(tensor, variable.dtype))
 
     def _create_tensors(self, count: int) -> None:
         """Make the variables that a batch of `count` images is kept in, before it is compiled."""
@@ -459,6 +467,9 @@ class ObservedKerasTrainer(KerasTrainer):
             with nullcontext() if self._calls is None else self._calls.open(self._count):
                 return super().step(images, labels, request)
 
+    def pass_forward(self, images: Array) -> None:
+        raise NotImplementedError("the reference alone is given choices")
+
     def vary(self, variation: Variation, choices: dict[str, Array] | None = None) -> None:
         if variation != Variation() or choices is not None:
             raise UsageError("keras: the reference's step alone can be varied")
@@ -470,7 +481,7 @@ class ObservedKerasTrainer(KerasTrainer):
             if id(variable) in self._applied
         }
         found = self._to_canonical(gradients)
-        return {f"gradient/{name}": np.array(value) for name, value in found.items()}
+        return {f"gradient/{name}": np.ascontiguousarray(v) for name, v in found.items()}
 
     def use_running_sums(self, enabled: bool) -> None:
         """Do nothing: floors are measured with PyTorch's step."""
@@ -490,6 +501,14 @@ class ObservedKerasTrainer(KerasTrainer):
             for name, value in self.read_canonical_state().items()
             if name.startswith(_WEIGHT) and name not in names
         }
+
+    def list_weights(self) -> list[str]:
+        return [
+            f"{_WEIGHT}{held}"
+            for name, variable in self._variables.items()
+            if is_floating(variable)
+            for held in self._map.names_of(name) or (name,)
+        ]
 
     def read_biased_variances(self) -> dict[str, Array]:
         # Its moving variances are made of biased ones.
@@ -528,16 +547,24 @@ class ObservedKerasTrainer(KerasTrainer):
         return {}
 
     def write_canonical_state(self, values: dict[str, Array], *, number: int) -> None:
-        state = self.read_state()
-        rate = float(state[_RATE])
-        for name in state:
-            if name.startswith(_SLOT):
-                value = np.array(values.get(name, np.zeros_like(state[name])), self._dtype)
-                state[name] = value * -rate if self._is_scaled() else value
-            elif name in values:
-                state[name] = np.array(values[name])
-        state[_COUNTER] = np.array(number - 1, np.int64)
-        self.write_state(state)
+        factor = -float(self._optimizer._learning_rate.numpy()) if self._is_scaled() else 1.0
+        self._clear_accumulators()
+        for prefix, variables in self._state():
+            own = _select(values, prefix)
+            if prefix.startswith(_SLOT):
+                # A slot that the definition has not yet is zero.
+                own = {
+                    name: np.asarray(own.get(name, np.zeros(shape)), self._dtype) * factor
+                    for name, shape in _select(self._describe_state(), prefix).items()
+                }
+            known = {n: v for n, v in variables.items() if self._holds(n, own)}
+            self._assign(known, own)
+        self._optimizer.gradient_accumulation_steps = None
+        self._optimizer._iterations.assign(number - 1)
+
+    def _holds(self, variable: str, values: Mapping[str, Array]) -> bool:
+        """Whether what a variable holds is among canonical values."""
+        return all(name in values for name in self._map.names_of(variable) or (variable,))
 
 
 @dataclass(frozen=True)
@@ -593,6 +620,14 @@ def _create_loss(request: TrainerRequest) -> Any:
         return losses.SparseCategoricalCrossentropy(from_logits=True)
     # With class indices Keras does not divide probabilities by their sum.
     return losses.CategoricalCrossentropy(from_logits=from_logits, label_smoothing=smoothing)
+
+
+_Value = TypeVar("_Value")
+
+
+def _select(values: Mapping[str, _Value], prefix: str) -> dict[str, _Value]:
+    """Return the values whose names begin with a prefix, without it."""
+    return {n.removeprefix(prefix): value for n, value in values.items() if n.startswith(prefix)}
 
 
 def _stored_dtype(dtype: np.dtype[Any]) -> type:

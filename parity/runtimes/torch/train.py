@@ -17,6 +17,7 @@ from parity.network.trained_layout import TrainedLayout
 from parity.numerics.floor import perturb
 from parity.numerics.losses import LEAST_PROBABILITY
 from parity.processes.training_requests import BatchResult, StepRequest, TrainerRequest, Variation
+from parity.runtimes.torch.batched_convolutions import BatchedConvolutions
 from parity.runtimes.torch.choices import CallChoices, find_maxima, gather, measure_distance
 from parity.runtimes.torch.detached import AttachedParts, DetachedOperand
 from parity.runtimes.torch.recorder import named_weights
@@ -391,6 +392,8 @@ class ObservedTorchTrainer(TorchTrainer):
         ]
         try:
             with ExitStack() as stack:
+                if self._dtype == torch.float64:
+                    stack.enter_context(BatchedConvolutions())
                 if self._bias_sums.enabled:
                     stack.enter_context(RunningSumBatchNorms())
                 if variation.attached:
@@ -401,8 +404,14 @@ class ObservedTorchTrainer(TorchTrainer):
         finally:
             for handle in handles:
                 handle.remove()
-        self._logits = to_numpy(logits.detach()).copy()
+        self._logits = to_numpy(self._widen(logits).detach()).copy()
         return torch.softmax(logits, -1) if variation.extra_softmax else logits
+
+    @torch.no_grad()
+    def pass_forward(self, images: Array) -> None:
+        self._model.train()
+        with self._mixed():
+            self._forward(torch.from_numpy(images).to(self._device))
 
     def _run(self, images: Tensor) -> Tensor:
         if not isinstance(self._choices, CallChoices):
@@ -448,6 +457,9 @@ class ObservedTorchTrainer(TorchTrainer):
             for name, value in self._model.named_buffers()
             if value.is_floating_point() and (known is None or name in known)
         }
+
+    def list_weights(self) -> list[str]:
+        return [f"{_WEIGHT}{name}" for name in named_weights(self._model)]
 
     def read_biased_variances(self) -> dict[str, Array]:
         return {f"biased/{name}": value for name, value in self._biased.items()}

@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the mutants' weights and order")
     parser.add_argument("--seeds", type=int, default=12, help="correct trainings of each kind")
     parser.add_argument("--no-resnet", action="store_true", help="leave out resnet18")
+    parser.add_argument("--precision", default="float32", help="of the correct trainings")
     arguments = parser.parse_args()
     import torch
 
@@ -41,7 +42,10 @@ def main() -> None:
                   flush=True)  # fmt: skip
     print_table(outcomes)
     clean = []
-    for each in run_clean(bench, list_clean_tasks(arguments.seeds, resnet=not arguments.no_resnet)):
+    tasks = list_clean_tasks(
+        arguments.seeds, resnet=not arguments.no_resnet, precision=arguments.precision
+    )
+    for each in run_clean(bench, tasks):
         clean.append(each)
         if each.alarm:
             print(each.alarm, flush=True)

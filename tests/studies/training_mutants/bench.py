@@ -72,6 +72,7 @@ class Task:
     steps_per_epoch: int | None = None
     """Cut the data to this many batches, the last of which is smaller."""
     accumulate: int = 1
+    precision: str = "float32"
 
 
 class Bench:
@@ -175,11 +176,13 @@ class Bench:
             self.path,
             label_smoothing=task.label_smoothing,
             accumulate=task.accumulate,
+            precision=task.precision,
             subject=subject,
             framework=framework,
             numerics=numerics,
             replicates=3,
             explain=explain_step,
+            keeps_state=True,
         )
         state = self.path / "state.safetensors"
         weights = self.draw(task.model, task.seed)

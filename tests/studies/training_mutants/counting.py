@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -111,14 +112,17 @@ def run_clean(bench: Bench, tasks: Iterable[tuple[Task, int]]) -> Iterator[Clean
         yield Clean(task, len(steps), choices, "; ".join(alarms))
 
 
-def list_clean_tasks(seeds: int, *, resnet: bool = True) -> Iterator[tuple[Task, int]]:
+def list_clean_tasks(
+    seeds: int, *, resnet: bool = True, precision: str = "float32"
+) -> Iterator[tuple[Task, int]]:
     """Yield correct trainings and their number of steps: models, optimizers, schedules, seeds."""
     for model in ("mlp", "cnn"):
         for name, optimizer in OPTIMIZERS.items():
             for seed in range(seeds):
                 rates = falling if seed % 2 else constant
                 smoothing = 0.1 if name == "adamw" else 0.0
-                yield Task(model, optimizer, seed=seed, rates=rates, label_smoothing=smoothing), 3
+                task = Task(model, optimizer, seed=seed, rates=rates, label_smoothing=smoothing)
+                yield dataclasses.replace(task, precision=precision), 3
     if resnet:
         for name in ("momentum", "adam"):
-            yield Task("resnet18", OPTIMIZERS[name]), 2
+            yield Task("resnet18", OPTIMIZERS[name], precision=precision), 2
