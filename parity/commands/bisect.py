@@ -7,15 +7,15 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from parity import temporary
 from parity.commands import cases as case_files
+from parity.commands.bisect_axes import Axis, CommitRange, Versions
+from parity.commands.bisect_judges import BAD, GOOD, SKIPPED, FigureJudge, Judge, VerdictJudge
 from parity.commands.commit_worktrees import CommitWorktrees
-from parity.commands.compare import compare_request
-from parity.commands.compare_graphs import compare_graphs
 from parity.commands.notebooks import show_in_notebooks
 from parity.commands.values import (
     ImageSize,
@@ -27,28 +27,17 @@ from parity.commands.values import (
     parse_subjects,
     sort_models,
 )
-from parity.comparison.graphs.request import GraphRequest, expect_runtime
+from parity.comparison.graphs.request import GraphRequest
 from parity.comparison.request import Request
-from parity.comparison.results import Outcome, Verdict
+from parity.comparison.results import Outcome
 from parity.defaults import LIMIT
 from parity.errors import ParityError, UsageError
 from parity.explain.messages import UNKNOWN
-from parity.processes import registry, releases
-from parity.processes.environments import create_layer
-from parity.processes.references import parse_reference, split_name
-from parity.report import wording
 from parity.report.model import Report
 from parity.text import describe_remaining, quote
 
 SCHEMA = "parity.bisect/1"
 
-FACTOR = 2.0
-"""How many times the good one's figure a figure may be."""
-
-GOOD, BAD, SKIPPED = "good", "bad", "skipped"
-
-_OLD, _NEW = "good", "new"
-"""The subjects of a comparison of one model in two environments, or at two commits."""
 
 _SENTENCE_END = re.compile(r"\.\s+(?=[A-Z])")
 
@@ -218,17 +207,17 @@ def bisect(
     progress = progress or no_progress
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(temporary.working_folder()) if folder is None else Path(folder)
-        axis: _Axis
+        axis: Axis
         if package is not None:
             assert good is not None
             assert bad is not None
-            axis = _Versions(package, good, bad, request, place, versions, find_links, progress)
+            axis = Versions(package, good, bad, request, place, versions, find_links, progress)
         else:
             assert commits is not None
             references = _list_files(request)
             repository = stack.enter_context(contextlib.closing(CommitWorktrees(references, place)))
-            axis = _CommitRange(repository, commits, request, progress)
-        judge = _FigureJudge(figure) if case is not None or figure else _VerdictJudge()
+            axis = CommitRange(repository, commits, request, progress)
+        judge = FigureJudge(figure) if case is not None or figure else VerdictJudge()
         return _bisect(axis, judge, progress)
 
 
@@ -252,247 +241,10 @@ def search(count: int, judge: Callable[[int], str]) -> tuple[int, int, tuple[int
     return low, high, tuple(sorted(each for each in skipped if low < each < high))
 
 
-# What changes ------------------------------------------------------------------------------------
-
-
-class _Axis(Protocol):
-    """The versions or commits between the ends, and the comparison in each."""
-
-    what: str
-
-    @property
-    def names(self) -> Sequence[str]:
-        """The versions or commits, the good end first and the bad one last."""
-
-    def compare(self, index: int) -> Report:
-        """Return the report at an index. Raises `ParityError`."""
-
-    def describe(self, index: int) -> str:
-        """Return the version or commit in a sentence."""
-
-
-class _Versions:
-    """The releases of a package, each in an environment of its own."""
-
-    def __init__(
-        self,
-        package: str,
-        good: str,
-        bad: str,
-        request: Request | GraphRequest,
-        folder: Path,
-        versions: Sequence[str],
-        find_links: Sequence[str | Path],
-        progress: Progress,
-    ) -> None:
-        self.what = releases.parse_package(package)
-        for end in (good, bad):
-            releases.parse_version(end)
-        known = (
-            releases.sort_versions([*versions, good, bad])
-            if versions
-            else releases.list_releases_with_ends(self.what, (good, bad), find_links=find_links)
-        )
-        self.names = releases.select_releases(self.what, known, good, bad)
-        self._request, self._folder, self._progress = request, folder, progress
-        self._find_links = find_links
-        graph_packages = {
-            releases.parse_package(each)
-            for name in registry.graph_runtimes()
-            for each in registry.get(name).package_names
-        }
-        self._is_one_model = _is_one_model(request) and self.what not in graph_packages
-
-    def compare(self, index: int) -> Report:
-        request = self._request
-        python = self._install(index)
-        if not self._is_one_model:
-            return _compare(replace(request, python={**request.python, **python}), self._progress)
-        assert isinstance(request, GraphRequest)
-        _, reference = split_name(request.references[0])
-        runtime = expect_runtime(parse_reference(reference))
-        before = self._install(0)
-        changed = replace(
-            request,
-            references=(f"{_OLD}={reference}", f"{_NEW}={reference}"),
-            environments={_OLD: _OLD, _NEW: _NEW},
-            python={**request.python, **before, _OLD: before[runtime], _NEW: python[runtime]},
-            export=False,
-        )
-        return _compare(changed, self._progress)
-
-    def describe(self, index: int) -> str:
-        return f"{self.what} {self.names[index]}"
-
-    def _install(self, index: int) -> dict[str, str]:
-        """Return {runtime: Python} of environments with a release; raises `InterpreterError`."""
-        version = self.names[index]
-        layers: dict[str | None, str] = {}
-        python = {}
-        for runtime in registry.frameworks():
-            base = self._request.python.get(runtime)
-            if base not in layers:
-                number = f"-{len(layers) + 1}" if layers else ""
-                self._progress(self.what, f"installing {version}")
-                layers[base] = create_layer(
-                    self._folder / f"{self.what}-{version}{number}",
-                    f"{self.what}=={version}",
-                    base=base,
-                    find_links=self._find_links,
-                )
-            python[runtime] = layers[base]
-        return python
-
-
-class _CommitRange:
-    """The commits between two, each in a worktree of its own."""
-
-    what = "commit"
-
-    def __init__(
-        self,
-        repository: CommitWorktrees,
-        commits: str,
-        request: GraphRequest | Request,
-        progress: Progress,
-    ) -> None:
-        assert isinstance(request, GraphRequest)
-        self._repository, self._request, self._progress = repository, request, progress
-        self.names = repository.list_range(commits)
-        self._is_one_model = _is_one_model(request)
-
-    def compare(self, index: int) -> Report:
-        references = self._repository.check_out(self.names[index])
-        if not self._is_one_model:
-            return _compare(replace(self._request, references=references), self._progress)
-        before = self._repository.check_out(self.names[0])
-        old, new = (split_name(text)[1] for text in (before[0], references[0]))
-        changed = replace(
-            self._request, references=(f"{_OLD}={old}", f"{_NEW}={new}"), export=False
-        )
-        return _compare(changed, self._progress)
-
-    def describe(self, index: int) -> str:
-        return f"commit {self._repository.describe(self.names[index])}"
-
-
-def _is_one_model(request: Request | GraphRequest) -> bool:
-    """Return whether a request has one model, which is no registered architecture."""
-    return isinstance(request, GraphRequest) and len(request.name_models()) == 1
-
-
-def _compare(request: Request | GraphRequest, progress: Progress) -> Report:
-    if isinstance(request, GraphRequest):
-        return compare_graphs(request, progress=progress)
-    return compare_request(request, progress=progress)
-
-
-# What is compared --------------------------------------------------------------------------------
-
-
-class _Judge(Protocol):
-    """Decides whether a report is good or bad; the good end's report is given to it first."""
-
-    def judge(self, report: Report) -> tuple[str, str]:
-        """Return the outcome and the reason in a few words."""
-
-    def locate(self, report: Report) -> tuple[str, str]:
-        """Return the subject and the layer or stage that makes a report bad."""
-
-
-class _VerdictJudge:
-    """Bad is a divergence."""
-
-    def judge(self, report: Report) -> tuple[str, str]:
-        if report.verdict is Verdict.UNKNOWN:
-            failures = [
-                f"{n}: {facts.failure}" for n, facts in report.subjects.items() if facts.failure
-            ]
-            return SKIPPED, (failures or [wording.describe_verdict(report)])[0]
-        outcome = BAD if report.verdict is Verdict.DIVERGENCE else GOOD
-        return outcome, wording.describe_verdict(report)
-
-    def locate(self, report: Report) -> tuple[str, str]:
-        first = report.first_divergence
-        if first is None:
-            return _find_failing_layer(report)
-        return first.subject, first.layer or first.stage
-
-
-def _find_failing_layer(report: Report) -> tuple[str, str]:
-    """Return the subject and the layer that the message of a failed level names.
-
-    A difference of structure may be too small for this input to show it.
-    """
-    for level in report.levels.values():
-        for message in level.messages if level.outcome is Outcome.FAIL else ():
-            for layer in report.layers:
-                for subject, place in reversed(list(layer.places.items())):
-                    if place in message:
-                        return subject, place.partition(" (")[0]
-    return ", ".join(report.subjects), ""
-
-
-class _FigureJudge:
-    """Bad is a subject's `x_floor` that is more than `FACTOR` times the one of the good end."""
-
-    def __init__(self, subject: str | None) -> None:
-        self._subject = subject
-        self._good: dict[tuple[str, str], float] | None = None
-
-    def judge(self, report: Report) -> tuple[str, str]:
-        figures = self._read(report)
-        if self._good is None:
-            self._good = figures
-            return GOOD, f"the largest is {max(figures.values()):.3g} floors"
-        lost = [key for key in self._good if key not in figures]
-        if lost:
-            return SKIPPED, f"no figure of {lost[0][0]} at {lost[0][1]}"
-        grown = self._find_grown(figures)
-        if grown is None:
-            return GOOD, f"the largest is {max(figures.values()):.3g} floors"
-        subject, stage = grown
-        before, after = self._good[grown], figures[grown]
-        return BAD, f"{subject} at {stage}: {before:.3g} → {after:.3g} floors"
-
-    def locate(self, report: Report) -> tuple[str, str]:
-        subject, stage = self._find_grown(self._read(report)) or ("", "")
-        first = report.first_divergence
-        if first is not None and first.subject == subject and first.layer:
-            return subject, first.layer
-        return subject, stage
-
-    def _read(self, report: Report) -> dict[tuple[str, str], float]:
-        """Return the figure by subject and stage, in the order of the stages."""
-        if self._subject is not None and self._subject not in report.subjects:
-            raise UsageError(
-                f"--figure: no subject is called {quote(self._subject)}; "
-                f"there are: {', '.join(report.subjects)}"
-            )
-        figures = {
-            (subject, stage.name): result.x_floor
-            for stage in report.stages
-            for subject, result in stage.subjects.items()
-            if self._subject in (None, subject)
-        }
-        if not figures:
-            raise UsageError("nothing was compared, so that there is no figure")
-        return figures
-
-    def _find_grown(self, figures: Mapping[tuple[str, str], float]) -> tuple[str, str] | None:
-        """Return the first subject and stage whose figure is too large; None if none is."""
-        good = self._good or {}
-        for key, figure in figures.items():
-            # Written so that a NaN is bad. What was exact may become as large as rounding.
-            if key in good and not figure <= FACTOR * (good[key] or 1.0):
-                return key
-        return None
-
-
 # The search --------------------------------------------------------------------------------------
 
 
-def _bisect(axis: _Axis, judge: _Judge, progress: Progress) -> BisectResult:
+def _bisect(axis: Axis, judge: Judge, progress: Progress) -> BisectResult:
     trials: list[Trial] = []
 
     def attempt(index: int) -> str:
@@ -525,7 +277,7 @@ def _bisect(axis: _Axis, judge: _Judge, progress: Progress) -> BisectResult:
     return _build_result(axis, judge, trials, low, high, skipped)
 
 
-def _describe_wrong_end(axis: _Axis, index: int, expected: str, outcome: str, reason: str) -> str:
+def _describe_wrong_end(axis: Axis, index: int, expected: str, outcome: str, reason: str) -> str:
     place = axis.describe(index)
     if outcome == SKIPPED:
         return f"{place} could not be compared: {reason}"
@@ -535,8 +287,8 @@ def _describe_wrong_end(axis: _Axis, index: int, expected: str, outcome: str, re
 
 
 def _build_result(
-    axis: _Axis,
-    judge: _Judge,
+    axis: Axis,
+    judge: Judge,
     trials: Sequence[Trial],
     low: int,
     high: int,

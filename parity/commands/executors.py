@@ -32,6 +32,8 @@ def open_executor(
 
         # `ray://HOST:PORT` is the address of a Ray client.
         address = on if address.startswith("//") else address
+        if address and ":" not in address and address != "auto":
+            raise UsageError(f"--on: expected ray:HOST:PORT, found {quote(on)}")
         return RayExecutor(factory, address=address or None, threads=threads, count=count)
     names = closest(on, (LOCAL, RAY))
     hint = did_you_mean(names, otherwise="known: local, ray, ray:ADDRESS")

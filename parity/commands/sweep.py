@@ -75,7 +75,7 @@ def sweep(
     start = time.perf_counter()
     show = progress or no_progress
     path = Path(path)
-    folder = Path(out) if out is not None else path.parent / DEFAULT_FOLDER / path.stem
+    folder = Path(out) if out is not None else find_folder(path)
     files.require_writable_folder(folder)
     show("sweep", "reading the file")
     # Before the folder is made, so that a bad file leaves none.
@@ -93,6 +93,11 @@ def sweep(
             notes=tuple(dict.fromkeys(store.notes)),
         )
         return (update_lock if update else compare_with_lock)(result, plan)
+
+
+def find_folder(path: Path) -> Path:
+    """Return the folder of the results of a sweep file for which none is given."""
+    return path.parent / DEFAULT_FOLDER / path.stem
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,8 @@ class _SweepParser:
         for name, option in _OPTION_OF_LIST.items():
             if name in self._data and option in self._data:
                 raise self._error(option, f"{option}: {name} is given too; leave one of them out")
+            if isinstance(self._data.get(option), list):
+                raise self._error(option, f"{option}: expected one value; a list is {name}")
         options = {
             key: self._parser.parse_value("", 0, key, value)
             for key, value in self._data.items()

@@ -128,6 +128,10 @@ def test_a_zoo_that_is_not_installed_has_its_line(tmp_path: Path) -> None:
         ("models = [3]", r":1: models: expected a list of models"),
         ('modles = ["resnet18"]', r":1: unknown key 'modles'; did you mean 'models'\?"),
         ('models = ["resnet18"]\n\nimage_sise = 3', r":3: unknown key 'image_sise'.*'image_size'"),
+        (
+            'models = ["resnet18"]\nprecision = ["float32", "tf32"]',
+            r":2: precision: expected one value; a list is precisions",
+        ),
         ('models = ["resnet18"]\nimage_size = "x"', r":2: image_size: expected 224"),
         ('models = ["resnet19"]', r":1: models: resnet19: unknown model 'resnet19'"),
         ('models = ["keras:ResNett*"]', r":1: models: no model matches .*'ResNet50'"),
@@ -385,13 +389,29 @@ def test_a_sweep_that_was_interrupted_goes_on(
     path = plan(tmp_path, TWO)
     judged.executor.stop_after = 3
     assert cli.main(["sweep", str(path)]) == 3
-    assert "interrupted" in capsys.readouterr().err
+    said = capsys.readouterr().err
     cells = tmp_path / "sweeps" / "sweep" / "cells"
+    assert f"stored in {cells.parent}; the same command goes on from there" in " ".join(
+        said.split()
+    )
+    assert said.rstrip().endswith(
+        "interrupted; there is no result, and no incomplete file was left"
+    )
     assert len(list(cells.iterdir())) == 3
     judged.executor.stop_after = None
     assert cli.main(["sweep", str(path)]) == 0
     assert "4 of 4 cells agree, 3 stored before" not in capsys.readouterr().err
     assert len(judged.executor.ran) == 4 == len(list(cells.iterdir()))
+
+
+def test_an_interruption_before_any_cell_has_ended_promises_nothing(
+    tmp_path: Path, judged: Judge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judged.executor.stop_after = 0
+    assert cli.main(["sweep", str(plan(tmp_path, TWO))]) == 3
+    said = capsys.readouterr().err
+    assert "stored" not in said
+    assert "interrupted" in said
 
 
 def test_another_machine_has_results_of_its_own(

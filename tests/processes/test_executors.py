@@ -163,6 +163,8 @@ def test_places_are_named() -> None:
         open_executor("locla")
     with pytest.raises(UsageError, match="--jobs must be at least 1, found 0"):
         open_executor("local", count=0)
+    with pytest.raises(UsageError, match=r"--on: expected ray:HOST:PORT, found 'ray:10\.0\.0\.1'"):
+        open_executor("ray:10.0.0.1")
 
 
 # Ray ---------------------------------------------------------------------------------------------

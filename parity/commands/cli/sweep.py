@@ -91,10 +91,19 @@ def sweep(
         if html == report_options.STDOUT:
             raise UsageError("--html: expected a file, since a folder of pages belongs to it")
         report_options.require_writable(given, [file])
-        with show_progress() as update_progress:
-            result = sweeping.sweep(
-                file, out=out, on=on, jobs=jobs, update=update, progress=update_progress
-            )
+        try:
+            with show_progress() as update_progress:
+                result = sweeping.sweep(
+                    file, out=out, on=on, jobs=jobs, update=update, progress=update_progress
+                )
+        except KeyboardInterrupt:
+            folder = out if out is not None else sweeping.find_folder(file)
+            if any((folder / "cells").glob("*.json")):
+                console.print_note(
+                    f"the cells that have ended are stored in {folder}; the same command goes on "
+                    "from there"
+                )
+            raise
         for name, path in given.items():
             _write(result, name, path)
         if report_options.STDOUT not in given.values():
