@@ -32,6 +32,8 @@ class SessionProcess:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         self.owner = os.getpid()
         self._lock = threading.Lock()
+        self._is_closing = False
+        """Whether the answer to the last request, to close the session, was not read yet."""
         try:
             # -P: the script's own folder has modules whose names other packages use.
             self._process = subprocess.Popen(
@@ -60,11 +62,29 @@ class SessionProcess:
         """Run the session that was opened last. `activity` completes "crashed while"."""
         return [np.asarray(array) for array in self._ask(("run", dict(feeds)), activity)]
 
-    def release(self) -> None:
-        """Close the session, so that its memory is free; the process stays."""
-        if self.alive:
-            with contextlib.suppress(ExportError):
+    def release(self, *, wait: bool = True) -> None:
+        """Close the session, so that its memory is free; the process stays.
+
+        Without `wait` the next request waits for it.
+        """
+        if not self.alive:
+            return
+        with contextlib.suppress(ExportError):
+            if wait:
                 self._ask(("close",), "closing the session")
+            else:
+                with self._lock:
+                    self._finish_closing()
+                    self._send(("close",), "closing the session")
+                    self._is_closing = True
+
+    def settle(self) -> None:
+        """Wait until a session that is being closed is closed; a process that dies of it is dead.
+
+        It is no failure of what comes next.
+        """
+        with contextlib.suppress(ExportError), self._lock:
+            self._finish_closing()
 
     def stop(self) -> None:
         """End the process."""
@@ -77,22 +97,41 @@ class SessionProcess:
 
     def _ask(self, request: tuple[object, ...], activity: str) -> Any:
         """Return the answer to a request; raises ExportError for an error answer or a crash."""
-        requests, answers = self._process.stdin, self._process.stdout
-        assert requests is not None
-        assert answers is not None
         with self._lock:
-            try:
-                pickle.dump(request, requests, protocol=pickle.HIGHEST_PROTOCOL)
-                requests.flush()
-                answer = pickle.load(answers)
-            except (OSError, EOFError, pickle.UnpicklingError) as error:
-                raise ExportError(
-                    f"ONNX Runtime crashed while {activity} ({self._describe_end()}), which is a"
-                    " fault of its own; another precision or opset may avoid it"
-                ) from error
+            self._finish_closing()
+            self._send(request, activity)
+            answer = self._receive(activity)
         if isinstance(answer, tuple) and answer and answer[0] == "error":
             raise ExportError(answer[1])
         return answer
+
+    def _finish_closing(self) -> None:
+        if self._is_closing:
+            self._is_closing = False
+            self._receive("closing the session")
+
+    def _send(self, request: tuple[object, ...], activity: str) -> None:
+        requests = self._process.stdin
+        assert requests is not None
+        try:
+            pickle.dump(request, requests, protocol=pickle.HIGHEST_PROTOCOL)
+            requests.flush()
+        except OSError as error:
+            raise self._describe_crash(activity) from error
+
+    def _receive(self, activity: str) -> Any:
+        answers = self._process.stdout
+        assert answers is not None
+        try:
+            return pickle.load(answers)
+        except (OSError, EOFError, pickle.UnpicklingError) as error:
+            raise self._describe_crash(activity) from error
+
+    def _describe_crash(self, activity: str) -> ExportError:
+        return ExportError(
+            f"ONNX Runtime crashed while {activity} ({self._describe_end()}), which is a fault of"
+            " its own; another precision or opset may avoid it"
+        )
 
     def _describe_end(self) -> str:
         """Return the name of the signal that ended the process, or its exit code."""
@@ -109,6 +148,8 @@ _shared: SessionProcess | None = None
 def get_shared_process() -> SessionProcess:
     """Return the child that this process's exports share; start it if none is alive."""
     global _shared
+    if _shared is not None and _shared.alive:
+        _shared.settle()
     if _shared is None or not _shared.alive:
         _shared = SessionProcess()
     return _shared

@@ -125,7 +125,7 @@ def verify(
                 names = loading.result()
         return proof.run(file, names)
     finally:
-        file.release()
+        file.release(wait=False)
 
 
 class _File:
@@ -156,10 +156,15 @@ class _File:
                 raise
             raise ExportError(f"ONNX Runtime fails at N={batch}: {error}") from error
 
-    def release(self) -> None:
+    def reopen(self) -> None:
+        """Have the next run open a session of its own, in another process if this one is dead."""
+        self.is_open = False
+        self.session = get_shared_process()
+
+    def release(self, *, wait: bool = True) -> None:
         """Close the session, whose memory is that of the weights and more."""
         self.is_open = False
-        self.session.release()
+        self.session.release(wait=wait)
 
 
 def draw_samples(
@@ -201,10 +206,13 @@ class _Proof:
             )
         self.together: list[FrameworkRuns] = []
         """Cases of one row each that were run as one batch, whose N no other case has."""
+        self._joint_run: Future[list[Array]] | None = None
+        """The file's outputs of that batch, which it computes while the framework does."""
         base = self._base_framework(sample)
         batches = base.case.batches
         if sample is None and cases.is_large() and cases.batches == BATCHES:
             base.case = replace(base.case, batches=(min(batches), max(batches)))
+        self._joins = base.case.batches != batches
         self.frameworks = [self._run_framework(base)]
         self._check_repeatability()
         if sample is None:
@@ -212,7 +220,7 @@ class _Proof:
             self._add_sizes()
             self._add_other_inputs()
         shared = [framework for framework in self.frameworks if framework.shared]
-        if base.case.batches != batches and len(shared) == _PAIR:
+        if self._joins and len(shared) == _PAIR:
             self.together = shared
         else:
             self._run_at_each(base, batches)
@@ -254,18 +262,13 @@ class _Proof:
 
         Unless all of them agree, each is checked by itself, and that N on normal inputs.
         """
-        if not self.together:
+        if not self.together or self._joint_run is None:
+            if self._joint_run is not None and self._joint_run.exception() is not None:
+                # The framework refuses these inputs too; the file may run in another process.
+                file.reopen()
             return []
         rows = len(self.together)
-        feeds = {
-            spec.name: np.concatenate(arrays)
-            for spec, *arrays in zip(
-                self.cases.specs,
-                *(framework.case.inputs for framework in self.together),
-                strict=True,
-            )
-        }
-        actual = dict(zip(names, file.run(feeds, rows), strict=True))
+        actual = dict(zip(names, self._joint_run.result(), strict=True))
         compared = list(actual.items())[: len(self.together[0].replicates)]
         checks: list[Check] = []
         if all(array.ndim and len(array) == rows for _, array in compared):
@@ -434,6 +437,9 @@ class _Proof:
             for arrays in zip(*(case.inputs for case in cases.values()), strict=True)
         ]
         rows = sum(case.rows for case in cases.values())
+        if self._joins and rows == len(cases) == _PAIR and self._start is not None:
+            feeds = {spec.name: a for spec, a in zip(self.cases.specs, together, strict=True)}
+            self._joint_run = self._start(feeds, rows)
         try:
             outputs = call(self.reference.function, together, rows)
         except ExportError:

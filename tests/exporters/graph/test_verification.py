@@ -240,7 +240,10 @@ def test_the_session_of_many_weights_is_closed_before_the_framework_runs_again(
         monkeypatch.setattr(
             SessionProcess,
             name,
-            lambda self, *args, n=name, f=original: (events.append(n), f(self, *args))[1],
+            lambda self, *args, n=name, f=original, **named: (
+                events.append(n),
+                f(self, *args, **named),
+            )[1],
         )
     function = to_function(weights)
 
