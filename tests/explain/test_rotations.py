@@ -73,5 +73,16 @@ def test_what_is_no_rotation_is_none(data):
     assert find_rotation(data, turn(data) + 0.01 * noise) is None
     assert find_rotation(data, turn(data)[..., :-1]) is None
     assert find_rotation(data[:1, :1], turn(data[:1, :1])) is None, "one row proves nothing"
+    scale = 1.0 + 0.5 * np.arange(WIDTH)
+    assert find_rotation(data, data * scale) is None
+    alike = np.broadcast_to(data[:1, :1], data.shape)
+    assert find_rotation(alike, alike + alike * scale) is None, "equal rows fit any factors"
+    assert find_rotation(alike, turn(alike)) is None
+    angles = np.random.default_rng(2).uniform(0.0, 6.0, (POSITIONS, 1))
+    a, b = np.split(data, 2, -1)
+    moved = np.concatenate(
+        [a * np.cos(angles) - b * np.sin(angles), a * np.sin(angles) + b * np.cos(angles)], -1
+    )
+    assert find_rotation(data, moved) is None, "its angles do not grow with the position"
     assert find_rotation(0 * data, 0 * data) is None
     assert rotations.find_rotation(data * np.nan, turn(data)) is None

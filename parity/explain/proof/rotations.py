@@ -24,6 +24,9 @@ HALVES, NEIGHBOURS = "halves", "neighbours"
 _CLOSE = 1e-4
 """The largest error, relative to the largest value, of features that are called turned."""
 
+_STEADY = 1e-2
+"""The largest difference of the lengths of all factors, and of the steps of an angle."""
+
 _FEWEST_POSITIONS = 3
 
 _FEWEST_ROWS = 2
@@ -151,9 +154,28 @@ def _measure(data: Array, turned: Array, feature_axis: int, position_axis: int) 
         if not power.all():
             return None
         factors = (target * source.conj()).sum(0) / power
-        if np.abs(target - source * factors).max() <= limit:
-            return Rotation(feature_axis, position_axis, width, first, last, pairing, factors)
+        if np.abs(target - source * factors).max() > limit or not _turns_by_position(factors):
+            continue
+        if (
+            np.ptp(source.real, axis=0).max() <= limit
+            and np.ptp(source.imag, axis=0).max() <= limit
+        ):
+            # Rows that are all the same fit any factors.
+            continue
+        return Rotation(feature_axis, position_axis, width, first, last, pairing, factors)
     return None
+
+
+def _turns_by_position(factors: Array) -> bool:
+    """Return whether all factors have one length, and each pair's angle grows steadily.
+
+    Whatever multiplies each feature by itself has factors too.
+    """
+    lengths = np.abs(factors)
+    if np.ptp(lengths) > _STEADY * lengths.max():
+        return False
+    steps = factors[1:] * factors[:-1].conj() / lengths.max() ** 2
+    return bool(np.abs(steps - steps[:1]).max() <= _STEADY)
 
 
 def _as_rows(data: Array, feature_axis: int, position_axis: int) -> Array:

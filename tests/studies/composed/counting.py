@@ -75,7 +75,7 @@ def count_fault(bench: Bench, original: Network, fault: Fault) -> FaultCount:
     if wrong:
         answer = "wrong"
     reads = READS in fault.causes and READS in named
-    located = bool(places) and (reads or _is_place(report, places[0], fault))
+    located = bool(places) and (reads or _is_place(report, places[0], fault, original))
     return FaultCount(
         fault,
         not report.ok,
@@ -86,14 +86,17 @@ def count_fault(bench: Bench, original: Network, fault: Fault) -> FaultCount:
     )
 
 
-def _is_place(report: Report, row: str, fault: Fault) -> bool:
+def _is_place(report: Report, row: str, fault: Fault, original: Network) -> bool:
     """Return whether a row is the operation at fault: its layer, its line, or a line beside it.
 
-    What a missing operation is told of is the next one.
+    Of a missing operation the report names the next one, and the line of the missing one.
     """
     text = report.locations.get(row, {}).get("other", row)
     path = text.partition(" ")[0]
     if fault.layer and fault.layer in re.split(r"[./]", path):
+        return True
+    missing = re.search(r", without the .*?\(right_\d+\.py:(\d+)\)", text)
+    if missing is not None and int(missing[1]) == original.line_of(fault.index):
         return True
     line = re.search(r"\.py:(\d+)\)", text)
     wanted = fault.network.line_of(fault.index)
