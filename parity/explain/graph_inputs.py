@@ -117,14 +117,26 @@ def _with_numbers(node: Node, inputs: Sequence[Array]) -> tuple[Array, ...]:
     return tuple(found)
 
 
-def gives(layer: Layer, expected: Array) -> bool:
-    """Return whether a layer, evaluated in float64, gives a tensor of the reference."""
+def fit(layer: Layer, expected: Array) -> Layer | None:
+    """Return a layer that, evaluated in float64, gives a tensor of the reference; None if it fails.
+
+    A mean that keeps its axes has those of the tensor, which the operator leaves out.
+    """
     try:
         with np.errstate(all="ignore"):
             output = evaluate(layer)
     except (ValueError, KeyError, IndexError, TypeError):
-        return False
+        return None
     if output.shape != expected.shape:
-        return False
+        if _without_ones(output.shape) != _without_ones(expected.shape):
+            return None
+        shape = expected.shape
+        layer = layer.with_output_transform(lambda array: array.reshape(shape))
+        output = output.reshape(shape)
     scale = float(np.abs(expected).max(initial=0.0))
-    return bool(np.abs(output - expected).max(initial=0.0) <= TOLERANCE * scale)
+    close = np.abs(output - expected).max(initial=0.0) <= TOLERANCE * scale
+    return layer if close else None
+
+
+def _without_ones(shape: Sequence[int]) -> list[int]:
+    return [length for length in shape if length != 1]

@@ -26,7 +26,7 @@ from parity.explain.cause import Cause
 from parity.explain.findings import IsolatedFailure
 from parity.explain.graph_inputs import (
     find_unpaired_inputs,
-    gives,
+    fit,
     list_tensors_around,
     list_tensors_before,
     with_constants,
@@ -302,7 +302,7 @@ class GraphExplainer:
             layer = Layer(
                 node.kind, inputs, node.hyper, weights, memo=self._memo, constants=constants
             )
-        return layer if gives(layer, expected) else None
+        return fit(layer, expected)
 
     def _restore_axes(self, tensor: str, array: Array) -> Array:
         """Return a tensor of the reference in its own axes."""
@@ -433,7 +433,7 @@ class GraphExplainer:
         return {
             place: replace(each, inputs=tuple(map(round_to_float32, each.inputs)))
             for place, each in found.items()
-            if gives(each, self.reference_tensors[node.inputs[place]])
+            if fit(each, self.reference_tensors[node.inputs[place]]) is not None
             and place < len(layer.inputs)
             and each.inputs[0].shape == layer.inputs[place].shape
         }
