@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -62,6 +63,15 @@ Array = NDArray[Any]
 
 MAX_EXPLAINED = 40
 """The number of failing layers that are explained; the report says how many are left out."""
+
+
+_READS_TURNED = frozenset(
+    {"scaled_dot_product_attention", "matmul", "concat", "stack", "add", "multiply", "opaque"}
+)
+"""Kinds that may read or give features that were turned by their positions."""
+
+_MOST_VALUES, _MOST_EARLIER = 1 << 20, 12
+"""The values of an earlier tensor, and the number of them, that a search looks at."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +175,11 @@ class GraphExplainer:
         if layer is None or any(name not in known for name in (tensor, *inner.subject.inputs)):
             return None
         graph = self.state.models[subject].graph
+        orders = infer_axes(self.state.reference.graph), infer_axes(graph)
+        for order, each in zip(orders, (inner.reference, inner.subject), strict=True):
+            if is_signal(each, order) or any(channels_first(order.get(t, "")) for t in each.inputs):
+                # Its operator has other axes.
+                return None
         inputs = with_constants(graph, inner.subject, known)[1]
         layer = read_inputs(layer, inputs)
         measured = None if layer is None else measure_floor(layer)
@@ -425,6 +440,9 @@ class GraphExplainer:
         self, subject: str, node: Node, layer: Layer
     ) -> dict[int, Layer]:
         """Return the operations that the subject lacks and that make the inputs of a layer."""
+        if layer.constants:
+            # The places of the inputs are others.
+            return {}
         unpaired = self.state.alignments[subject].unpaired_reference
         found = find_unpaired_inputs(
             self.state.reference.graph, node, unpaired, self.reference_tensors
@@ -435,21 +453,29 @@ class GraphExplainer:
             for place, each in found.items()
             if fit(each, self.reference_tensors[node.inputs[place]]) is not None
             and place < len(layer.inputs)
+            and 0 not in each.constants
             and each.inputs[0].shape == layer.inputs[place].shape
         }
 
     def _earlier_tensors(self, node: Node, layer: Layer, expected: Array) -> tuple[Array, ...]:
-        """Return what leads to an operation and has as many values as it reads or gives."""
+        """Return what leads to an operation and has as many values as it reads or gives.
+
+        None for the kinds that no turned features reach.
+        """
+        if node.kind not in _READS_TURNED:
+            return ()
         sizes = {each.size for each in (*layer.inputs, expected)}
         own_axes = kinds.properties(node.kind).own_axes
         found = []
         for tensor in list_tensors_before(self.state.reference.graph, node):
             if tensor in self.reference_tensors:
+                if math.prod(self.reference_tensors.shape(tensor)) not in sizes:
+                    continue
                 value = self.reference_tensors[tensor]
                 value = self._restore_axes(tensor, value) if own_axes else value
-                if value.ndim > 2 and value.size in sizes:
+                if value.ndim > 2 and value.size <= _MOST_VALUES:
                     found.append(round_to_float32(value))
-        return tuple(found)
+        return tuple(found[:_MOST_EARLIER])
 
     def _canonical_weights(self, node: Node) -> dict[str, Array]:
         if node.id not in self._canonical:
@@ -554,7 +580,13 @@ def explain_rows(
     rows = [state.table.by_name(result.row) for _, result in chosen]
     try:
         graph, nodes = state.reference.graph, [row.node for row in rows]
-        before = [each for node in nodes for each in list_tensors_before(graph, graph.by_id[node])]
+        before = [
+            each
+            for node in nodes
+            if graph.by_id[node].kind in _READS_TURNED
+            for each in list_tensors_before(graph, graph.by_id[node])
+            if math.prod(graph.tensors[each].shape) <= _MOST_VALUES
+        ]
         inner = [
             tensor
             for name, row in zip((name for name, _ in chosen), rows, strict=True)

@@ -62,26 +62,36 @@ def pair_inner_operations(
     wanted: Mapping[str, Array],
     known: Mapping[str, Array],
 ) -> list[InnerOperation]:
-    """Return the pairs of operations within a row, in their order, the last ones among them.
+    """Return the pairs of operations within a row, in their order, if each has a partner.
 
-    `wanted` are the reference's tensors by id, `known` the subject's. Empty where the last ones are
-    no pair: then a difference may be in what is written otherwise.
+    `wanted` are the reference's tensors by id, `known` the subject's. Empty where one has none, or
+    several might be its partner: then a difference may be in what is written otherwise.
     """
     first, second = list_inner_nodes(state, subject, row)
     partners: dict[str, str] = {}
     pairs: list[tuple[Node, Node]] = []
     left = list(second)
     for one in first:
-        for other in left:
-            if one.kind == other.kind and len(one.inputs) == len(other.inputs) and all(
+        fitting = [
+            other
+            for other in left
+            if one.kind == other.kind
+            and len(one.inputs) == len(other.inputs)
+            and all(
                 partners.get(x) == y or _agree(wanted.get(x), known.get(y))
                 for x, y in zip(one.inputs, other.inputs, strict=True)
-            ):  # fmt: skip
-                pairs.append((one, other))
-                left.remove(other)
-                partners[one.outputs[0]] = other.outputs[0]
-                break
-    if not pairs or pairs[-1] != (first[-1], second[-1]):
+            )
+        ]
+        if len(fitting) > 1:
+            # Several read the same: the one that gives the same is its partner.
+            given = wanted.get(one.outputs[0])
+            fitting = [other for other in fitting if _agree(given, known.get(other.outputs[0]))]
+        if len(fitting) != 1:
+            return []
+        pairs.append((one, fitting[0]))
+        left.remove(fitting[0])
+        partners[one.outputs[0]] = fitting[0].outputs[0]
+    if left or not pairs or pairs[-1] != (first[-1], second[-1]):
         return []
     graphs, name = (
         (state.reference.graph, state.models[subject].graph),

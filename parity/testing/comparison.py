@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from parity.errors import InputError, UsageError
 from parity.network import layouts
+from parity.network.arrays import split_complex
 from parity.network.table import Depth, LayerTable, Row
 from parity.numerics import floor, verdict
 from parity.numerics.capture import CaptureReader, CaptureWriter
@@ -215,7 +216,11 @@ def _widen(array: Array) -> Array:
 
 
 def _as_floating(array: Array) -> Array:
-    """Return an output in a dtype that captures hold; integers and booleans become float64."""
+    """Return an output in a dtype that captures hold; integers and booleans become float64.
+
+    Complex numbers become (..., 2), the real and the imaginary part.
+    """
+    array = split_complex(array)
     return array if array.dtype.kind == "f" else array.astype(np.float64)
 
 

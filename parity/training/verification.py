@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from parity.network.table import LayerTable
 from parity.numerics.floor import REPLICATES
+from parity.processes.futures import set_error_if_pending, set_result_if_pending
 from parity.processes.training_requests import ObservedStepRequest, StepRequest, Variation
 from parity.training.data.batches import BatchReader
 from parity.training.optimizers import Optimizer, list_decayed, trainer_request
@@ -271,30 +272,31 @@ class StepVerifier:
                 request = self._request(given, self._subject, dtype="float32")
                 narrow = self._observe(self._subject, request)
                 self._call(self._subject, "save_choices", path=str(self._choices), dtype="float32")
-            observed.narrow.set_result(narrow)
+            set_result_if_pending(observed.narrow, narrow)
             wide = self._request(given, self._subject)
-            observed.actual.set_result(self._observe(self._subject, wide))
+            set_result_if_pending(observed.actual, self._observe(self._subject, wide))
             mixed = None
             if self._is_mixed:
                 request = self._request(
                     given, self._subject, dtype="float32", precision=self._precision
                 )
                 mixed = self._observe(self._subject, request)
-            observed.mixed.set_result(mixed)
+            set_result_if_pending(observed.mixed, mixed)
 
         def reference() -> None:
             request = self._request(given, REFERENCE)
-            observed.expected.set_result(self._observe(REFERENCE, request))
+            set_result_if_pending(observed.expected, self._observe(REFERENCE, request))
             if not self._numerics:
-                observed.floors.set_result({})
-                observed.proof.set_result(None)
-                observed.mixed_floors.set_result({})
+                set_result_if_pending(observed.floors, {})
+                set_result_if_pending(observed.proof, None)
+                set_result_if_pending(observed.mixed_floors, {})
                 return
             observed.narrow.result()
-            observed.proof.set_result(self._prove_choices(given))
-            observed.floors.set_result(self._measure_floors(request, "float32"))
-            observed.mixed_floors.set_result(
-                self._measure_floors(request, self._precision) if self._is_mixed else {}
+            set_result_if_pending(observed.proof, self._prove_choices(given))
+            set_result_if_pending(observed.floors, self._measure_floors(request, "float32"))
+            set_result_if_pending(
+                observed.mixed_floors,
+                self._measure_floors(request, self._precision) if self._is_mixed else {},
             )
 
         tasks = [observed.guard(subject), observed.guard(reference)]
@@ -443,8 +445,7 @@ class _Observed:
             except BaseException as error:  # noqa: BLE001 - the waiting thread raises it
                 for each in dataclasses.fields(self):
                     future = getattr(self, each.name)
-                    if not future.done():
-                        future.set_exception(error)
+                    set_error_if_pending(future, error)
 
         return run
 

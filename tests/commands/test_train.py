@@ -18,6 +18,7 @@ from parity.commands.cli import main
 from parity.errors import InputError, MissingRuntimeError, TrainingError, UsageError
 from parity.network import architectures, weights
 from parity.training.callbacks import EpochMetrics
+from parity.training.result import FrameworkResult
 from parity.training.run_verification import read_results
 from tests.training.kills import list_differences, run_killed
 
@@ -318,7 +319,7 @@ def test_the_exit_code_is_that_of_the_verification(error, code, monkeypatch, cap
     from parity.training.verification import VerifiedStep
 
     epoch = EpochMetrics(1, 1e-3, 0.5, 0.5, 0.5, 0.5)
-    each = training.FrameworkResult("torch", (epoch,), 1, 0.5, 0, Path("a"), Path("b"), 1.0, 10)
+    each = FrameworkResult("torch", (epoch,), 1, 0.5, 0, Path("a"), Path("b"), 1.0, 10)
     errors = [PartError(kind, "fc.bias", 1e-14) for kind in ("samples", "loss", "gradient")]
     step = StepComparison(1, (*errors, PartError("update", "fc.bias", error)))
     result = training.TrainingResult(
@@ -337,7 +338,7 @@ def test_the_exit_code_of_a_step_that_cannot_be_told_from_a_kink_is_3(monkeypatc
     from tests.training.test_steps import build_step, build_undetermined_step
 
     epoch = EpochMetrics(1, 1e-3, 0.5, 0.5, 0.5, 0.5)
-    each = training.FrameworkResult("torch", (epoch,), 1, 0.5, 0, Path("a"), Path("b"), 1.0, 10)
+    each = FrameworkResult("torch", (epoch,), 1, 0.5, 0, Path("a"), Path("b"), 1.0, 10)
     steps = (build_step(1), build_undetermined_step(2))
     result = training.TrainingResult(
         "net.py:a", Path("runs"), ("a", "b"), (each,), verified_steps=steps

@@ -56,6 +56,30 @@ def test_another_rotation_is_described(data, change, text):
     assert np.allclose(found.apply(data), turn(data, **change))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pairing": NEIGHBOURS, "base": 500.0},
+        {"count": 4, "base": 500.0, "start": 2},
+        {"sign": -1.0, "base": 500.0},
+        {"start": 1, "base": 500.0},
+        {"factor": 1.25, "base": 500.0},
+    ],
+)
+def test_what_is_not_all_that_differs_is_not_said(data, change):
+    wanted, found = find_rotation(data, turn(data)), find_rotation(data, turn(data, **change))
+    assert describe_difference(wanted, found) is None
+
+
+def test_sines_for_cosines_are_no_offset(data):
+    angles = np.arange(POSITIONS)[:, None] * 10000.0 ** (-np.arange(0, WIDTH, 2) / WIDTH)
+    a, b = np.split(data, 2, -1)
+    cos, sin = np.sin(angles), np.cos(angles)
+    swapped = np.concatenate([a * cos - b * sin, a * sin + b * cos], -1)
+    text, _ = describe_difference(find_rotation(data, turn(data)), find_rotation(data, swapped))
+    assert text == "It has sines where the reference has cosines"
+
+
 @pytest.mark.parametrize("axes", [(0, 1, 2, 3), (0, 2, 1, 3), (3, 0, 1, 2)])
 def test_a_rotation_is_found_in_any_order_of_the_axes(data, axes):
     before, after = data.transpose(axes), turn(data).transpose(axes)
@@ -73,6 +97,8 @@ def test_what_is_no_rotation_is_none(data):
     assert find_rotation(data, turn(data) + 0.01 * noise) is None
     assert find_rotation(data, turn(data)[..., :-1]) is None
     assert find_rotation(data[:1, :1], turn(data[:1, :1])) is None, "one row proves nothing"
+    assert find_rotation(data, 0.9 * data) is None, "a factor turns nothing"
+    assert find_rotation(data, np.concatenate([-data[..., :4], data[..., 4:]], -1)) is None
     scale = 1.0 + 0.5 * np.arange(WIDTH)
     assert find_rotation(data, data * scale) is None
     alike = np.broadcast_to(data[:1, :1], data.shape)

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 STDOUT = Path("-")
 
-_TITLES = {"html": "HTML", "json": "JSON", "junit": "JUnit XML", "markdown": "Markdown"}
-"""How formats are called in sentences, where that is not their option's name."""
+
+def _title(name: str) -> str:
+    """Return what a format is called in a sentence: short names are abbreviations."""
+    return name.upper() if len(name) < 5 else name.capitalize()
 
 
 def with_report_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -50,7 +52,7 @@ def with_report_options(command: Callable[..., None]) -> Callable[..., None]:
                 typer.Option(
                     f"--{name}",
                     metavar="FILE",
-                    help=f"Write the report as {_TITLES.get(name, name)}; - prints it.",
+                    help=f"Write the report as {_title(name)}; - prints it.",
                     rich_help_panel=panels.OUTPUTS,
                 ),
             ],

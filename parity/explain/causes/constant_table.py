@@ -52,6 +52,10 @@ def _propose(failing: FailingLayer, place: int, relation: Relation, value: Array
     elif relation.kind is tables.Change.FACTOR:
         name, text = FACTOR, f"Its constant is {found} times the reference's"
         remedy = f"divide it by {found}"
+    elif relation.kind is tables.Change.FACTORS:
+        name = FACTOR
+        text = f"The entries of one axis of its constant are {found} times the reference's"
+        remedy = f"divide them by {found}"
     return Candidate(
         name,
         partial(with_input, place=place, value=value),

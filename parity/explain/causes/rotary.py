@@ -59,7 +59,7 @@ def _propose_of_inputs(failing: FailingLayer) -> Iterator[Candidate]:
     if stated is None or stated.kind != wanted.kind or len(stated.inputs) != len(wanted.inputs):
         return
     changes: list[tuple[int, Array]] = []
-    texts: tuple[str, str] | None = None
+    texts: dict[str, str] = {}
     turns_heads = _has_heads_last(stated) != _has_heads_last(wanted)
     for place, (own, read) in enumerate(zip(wanted.inputs, stated.inputs, strict=True)):
         other = read.swapaxes(-2, -3) if turns_heads and read.ndim > 3 else read
@@ -70,15 +70,15 @@ def _propose_of_inputs(failing: FailingLayer) -> Iterator[Candidate]:
                 continue
             found = _compare(data, own, other)
             if found is not None:
-                texts = texts or found[1]
+                texts.setdefault(*found[1])
                 changes.append((place, found[0]))
                 break
-    if texts is not None:
+    if texts:
         yield Candidate(
             NAME,
             partial(_read_turned, changes=changes),
-            texts[0],
-            f"{failing.label}: {texts[1]}",
+            "; ".join(texts),
+            f"{failing.label}: {'; '.join(texts.values())}",
             0.98,
         )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from parity.explain.proof import tables
 from parity.explain.proof.layer import Array
 
+Factors = NDArray[Any]
 Places = NDArray[np.int64]
 
 HALVES, NEIGHBOURS = "halves", "neighbours"
@@ -24,10 +26,15 @@ HALVES, NEIGHBOURS = "halves", "neighbours"
 _CLOSE = 1e-4
 """The largest error, relative to the largest value, of features that are called turned."""
 
+_MOST_OFFSET = 16
+
 _STEADY = 1e-2
 """The largest difference of the lengths of all factors, and of the steps of an angle."""
 
 _FEWEST_POSITIONS = 3
+
+_MOST_VALUES = 1 << 20
+"""The size of a tensor above which no rotation is looked for."""
 
 _FEWEST_ROWS = 2
 """The rows at each position; one pair alone can be turned into any other."""
@@ -48,7 +55,7 @@ class Rotation:
     last: int
     """The first and the last of `width` features that are turned."""
     pairing: str
-    factors: Array
+    factors: Factors
 
     @property
     def count(self) -> int:
@@ -80,50 +87,80 @@ def find_rotation(data: Array, turned: Array) -> Rotation | None:
 
     Both have any axes, at least three, which are tried: the features are the last axis first.
     """
-    if data.shape != turned.shape or data.ndim < 3 or not data.size:
+    if data.shape != turned.shape or data.ndim < 3 or not 0 < data.size <= _MOST_VALUES:
         return None
-    # Turning keeps lengths, apart from a factor that is close to 1.
-    sums = [float(np.sum(each * each)) for each in (data, turned)]
-    if not (all(map(np.isfinite, sums)) and 0.5 * sums[0] <= sums[1] <= 2.0 * sums[0]):
-        return None
-    for feature_axis, position_axis in itertools.permutations(reversed(range(data.ndim)), 2):
-        found = _measure(data, turned, feature_axis, position_axis)
-        if found is not None:
-            return found
+    with np.errstate(all="ignore"):
+        # Turning keeps lengths, apart from a factor that is close to 1.
+        sums = [float(np.sum(each * each)) for each in (data, turned)]
+        if not (all(map(np.isfinite, sums)) and 0.5 * sums[0] <= sums[1] <= 2.0 * sums[0]):
+            return None
+        for feature_axis, position_axis in itertools.permutations(reversed(range(data.ndim)), 2):
+            found = _measure(data, turned, feature_axis, position_axis)
+            if found is not None:
+                return found
     return None
 
 
 def describe_difference(wanted: Rotation, found: Rotation) -> tuple[str, str] | None:
-    """Return what a rotation does otherwise than the wanted one, and the remedy, if it does."""
+    """Return all that a rotation does otherwise than the wanted one, and the remedy.
+
+    None if it does the same, or if what can be said of it is not all.
+    """
     if wanted.is_close(found):
         return None
     if (wanted.first, wanted.last) != (found.first, found.last):
+        # The frequencies follow from the width, and are no second difference.
+        if wanted.pairing != found.pairing or not _have_usual_angles(wanted, found):
+            return None
         return (
             f"It turns the features {_format_range(found)} by their positions, not"
             f" {_format_range(wanted)}",
             f"turn {_format_range(wanted)}",
         )
+    own, other = wanted.factors, found.factors
     if wanted.pairing != found.pairing:
+        if not _are_close(own, other):
+            return None
         return (
             f"It turns pairs of {found.pairing}, not of {wanted.pairing}",
             f"pair {_PAIRING_TEXTS[wanted.pairing]}",
         )
-    if np.abs(wanted.factors - found.factors.conj()).max() <= _CLOSE:
+    if _are_close(own, other.conj()):
         return "It turns by the negative angles", "turn the other way: b·cos θ + a·sin θ"
+    if _are_close(1j * own.conj(), other):
+        return "It has sines where the reference has cosines", "exchange cos and sin"
+    for offset in range(1, min(_MOST_OFFSET, len(own) - _FEWEST_POSITIONS) + 1):
+        for side, first, second in (("after", own[offset:], other[:-offset]),
+                                    ("before", own[:-offset], other[offset:])):  # fmt: skip
+            if _are_close(first, second):
+                return (
+                    "It turns each position as the reference turns the one that is"
+                    f" {offset} {side} it",
+                    "begin at the reference's position",
+                )
+    length = float(np.abs(other).mean() / np.abs(own).mean())
+    if _are_close(own * length, other):
+        return f"It multiplies by {length:.6g} as well", f"divide it by {length:.6g}"
     relation = tables.compare(before=_as_table(wanted), after=_as_table(found))
-    if relation.kind is tables.Change.FREQUENCIES:
+    if relation.kind is tables.Change.FREQUENCIES and _have_usual_angles(wanted, found):
         return (
             f"The frequencies of its positions are {relation.found}, not {relation.wanted}",
             f"compute them as {relation.wanted}",
         )
-    if relation.kind is tables.Change.OFFSET:
-        return (
-            f"It turns each position as the reference turns the one that is {relation.found} it",
-            "begin at the reference's position",
-        )
-    if relation.kind is tables.Change.FACTOR:
-        return f"It multiplies by {relation.found} as well", f"divide it by {relation.found}"
-    return "It turns by other angles", "compute the reference's angles"
+    return None
+
+
+def _are_close(first: Factors, second: Factors) -> bool:
+    return first.shape == second.shape and bool(np.abs(first - second).max() <= _CLOSE)
+
+
+def _have_usual_angles(*rotations: Rotation) -> bool:
+    """Return whether all begin at the angle 0, turn by positive angles and keep lengths."""
+    return all(
+        bool(np.abs(each.factors[0] - 1.0).max() <= _CLOSE)
+        and bool((np.angle(each.factors[1]) > 0.0).all())
+        for each in rotations
+    )
 
 
 _PAIRING_TEXTS = {
@@ -166,16 +203,17 @@ def _measure(data: Array, turned: Array, feature_axis: int, position_axis: int) 
     return None
 
 
-def _turns_by_position(factors: Array) -> bool:
-    """Return whether all factors have one length, and each pair's angle grows steadily.
+def _turns_by_position(factors: Factors) -> bool:
+    """Return whether all factors have one length, and each pair's angle grows by one step.
 
-    Whatever multiplies each feature by itself has factors too.
+    Whatever multiplies each feature by itself has factors too; without a step it turns nothing.
     """
     lengths = np.abs(factors)
-    if np.ptp(lengths) > _STEADY * lengths.max():
+    if not lengths.max() or np.ptp(lengths) > _STEADY * lengths.max():
         return False
     steps = factors[1:] * factors[:-1].conj() / lengths.max() ** 2
-    return bool(np.abs(steps - steps[:1]).max() <= _STEADY)
+    is_steady = bool(np.abs(steps - steps[:1]).max() <= _STEADY)
+    return is_steady and bool(np.abs(steps - 1.0).max() > _STEADY)
 
 
 def _as_rows(data: Array, feature_axis: int, position_axis: int) -> Array:

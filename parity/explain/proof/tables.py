@@ -27,6 +27,7 @@ class Change(enum.Enum):
     FREQUENCIES = "frequencies"
     ORDER = "order"
     FACTOR = "factor"
+    FACTORS = "factors"
     OTHER = "other"
 
 
@@ -116,7 +117,7 @@ def _find_factors(first: Array, second: Array) -> Relation | None:
         if _is_close(first * factors, second):
             text = ", ".join(f"{each:.6g}" for each in factors.reshape(-1)[:4])
             more = ", …" if factors.size > 4 else ""
-            return Relation(Change.FACTOR, f"{text}{more} along axis {axis}")
+            return Relation(Change.FACTORS, f"{text}{more}")
     return None
 
 
@@ -136,8 +137,8 @@ def _find_offset(first: Array, second: Array) -> Relation | None:
 
 
 def _offsets(length: int) -> Iterator[int]:
-    """Yield offsets that leave at least half of the places, the smallest first."""
-    most = min(LARGEST_OFFSET, length // 2, length - _FEWEST_COMMON)
+    """Yield offsets that leave most of the places, the smallest first."""
+    most = min(LARGEST_OFFSET, max(length // 4, 1), length - _FEWEST_COMMON)
     for offset in range(1, most + 1):
         yield from (offset, -offset)
 

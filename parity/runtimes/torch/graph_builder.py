@@ -35,6 +35,9 @@ class GraphBuilder:
     def __init__(self, model: nn.Module, run: nn.Module) -> None:
         """`model` holds the weights, `run` is the model that runs: another one for a twin."""
         self._state = dict(named_weights(model))
+        self._complex_weights = [
+            name for name, each in model.named_parameters() if each.is_complex()
+        ]
         self._nodes: list[Node] = []
         self._tensors: dict[str, Tensor] = {}
         self._inputs: list[Port] = []
@@ -169,6 +172,11 @@ class GraphBuilder:
             if name not in read
         ]
         notes = [*recorder.notes.lines, *self._notes]
+        if self._complex_weights:
+            notes.append(
+                f"{len(self._complex_weights)} complex weights are neither compared nor copied as"
+                f" weights; the first is {self._complex_weights[0]}"
+            )
         notes += [
             f"{node.path or node.operation}: {node.operation} ({node.source}) has no kind, and is "
             "compared at its outputs"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,8 +14,9 @@ from parity.errors import UsageError
 from parity.network.table import Row, Weight
 from parity.runtimes.floors import TensorHook
 from parity.runtimes.outputs import bind_inputs, flatten_outputs
+from parity.runtimes.torch.replicas import copy_to_precision
 from parity.runtimes.torch.run import capture_rows
-from parity.runtimes.torch.weights import DTYPES, find_weights, to_numpy
+from parity.runtimes.torch.weights import find_weights, to_numpy
 
 Array = NDArray[Any]
 
@@ -45,7 +45,8 @@ class InProcessModel:
 
     def build_replica(self, dtype: str) -> tuple[nn.Module, Callable[[Mapping[str, Array]], None]]:
         """Return a copy of `dtype` with the same weights, and a function that sets its weights."""
-        model = copy.deepcopy(self.module).to("cpu", DTYPES[dtype]).eval().requires_grad_(False)
+        # A module's own cast would drop the imaginary parts of complex weights.
+        model = copy_to_precision(self.module, dtype, "cpu").eval().requires_grad_(False)
 
         def set_weights(values: Mapping[str, Array]) -> None:
             with torch.no_grad():

@@ -69,8 +69,7 @@ def test_layers_are_paired_and_the_models_agree(pair, children):
     ("name", "fault", "causes"),
     [
         ("conv1d", "dilation", {"dilation"}),
-        # What reads the missing activation is at fault by its numbers: both lines are told.
-        ("residual", "no ReLU", {"reads-another-tensor"}),
+        ("residual", "no ReLU", {"activation-missing"}),
         ("two_inputs", "branches swapped", {"output-permuted"}),
         # The multiplication has no partner in the other model: the outputs are compared all the
         # same.
