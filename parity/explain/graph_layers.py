@@ -65,11 +65,6 @@ MAX_EXPLAINED = 40
 """The number of failing layers that are explained; the report says how many are left out."""
 
 
-_READS_TURNED = frozenset(
-    {"scaled_dot_product_attention", "matmul", "concat", "stack", "add", "multiply", "opaque"}
-)
-"""Kinds that may read or give features that were turned by their positions."""
-
 _MOST_VALUES, _MOST_EARLIER = 1 << 20, 12
 """The values of an earlier tensor, and the number of them, that a search looks at."""
 
@@ -462,7 +457,7 @@ class GraphExplainer:
 
         None for the kinds that no turned features reach.
         """
-        if node.kind not in _READS_TURNED:
+        if not _may_read_turned(node):
             return ()
         sizes = {each.size for each in (*layer.inputs, expected)}
         own_axes = kinds.properties(node.kind).own_axes
@@ -549,6 +544,15 @@ class GraphExplainer:
         return None
 
 
+def _may_read_turned(node: Node) -> bool:
+    """Return whether an operation may read or give features that were turned by their positions.
+
+    Those that join branches, as attention and sums do, and those without a kind.
+    """
+    kind = kinds.find(node.kind)
+    return kind is None or kind.joins_branches
+
+
 def _differs(failing: FailingLayer) -> bool:
     """Return whether the subject's output is further from the reference's than rounding."""
     error = measure_error(actual=failing.actual, expected=failing.expected)
@@ -583,7 +587,7 @@ def explain_rows(
         before = [
             each
             for node in nodes
-            if graph.by_id[node].kind in _READS_TURNED
+            if _may_read_turned(graph.by_id[node])
             for each in list_tensors_before(graph, graph.by_id[node])
             if math.prod(graph.tensors[each].shape) <= _MOST_VALUES
         ]
