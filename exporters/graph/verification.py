@@ -196,7 +196,7 @@ class _Proof:
         graph = model.skeleton.graph
         self.model = model
         self.reference = reference
-        self.weights = sum(array.size for array in model.tensors.values())
+        self.weight_count = sum(array.size for array in model.tensors.values())
         self.notes: list[str] = []
         specs = add_words(describe_inputs(graph.input), graph)
         self.cases = cases = Cases(specs, batches, reference.sizes, reference.largest)
@@ -216,11 +216,11 @@ class _Proof:
         self.frameworks = [self._run_framework(base)]
         self._check_repeatability()
         if sample is None:
-            cases.set_extra_rows(self.weights, fewest=min(base.runs))
+            cases.set_extra_rows(self.weight_count, fewest=min(base.runs))
             self._add_sizes()
             self._add_other_inputs()
         shared = [framework for framework in self.frameworks if framework.shared]
-        if self._joins and len(shared) == _PAIR:
+        if self._joint_run is not None and len(shared) == _PAIR:
             self.together = shared
         else:
             self._run_at_each(base, batches)
@@ -509,7 +509,7 @@ class _Proof:
         if framework.shared and not all(check.passed for check in checks):
             framework.run_alone()
             checks = check_outputs(framework, compared, batch)
-        if self.weights >= _MANY_WEIGHTS and not all(check.passed for check in checks):
+        if self.weight_count >= _MANY_WEIGHTS and not all(check.passed for check in checks):
             # A replicate has a copy of the weights, and the session has one.
             file.release()
         while not all(check.passed for check in checks) and framework.run_replicate():

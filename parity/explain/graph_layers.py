@@ -65,8 +65,8 @@ MAX_EXPLAINED = 40
 """The number of failing layers that are explained; the report says how many are left out."""
 
 
-_MOST_VALUES, _MOST_EARLIER = 1 << 20, 12
-"""The values of an earlier tensor, and the number of them, that a search looks at."""
+_MOST_VALUES, _MOST_VALUES_OF_ALL = 1 << 20, 1 << 23
+"""The values of an earlier tensor, and about those of all of one row, that a search looks at."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,9 @@ class GraphExplainer:
                     inner = self._explain_inner(subject, row, actual, elements)
                 findings += [GraphFinding(subject, row, x_floor, *each) for each in inner]
                 if not inner:
+                    if layer is not None:
+                        # What only the search needs is not kept for all rows.
+                        layer = replace(layer, earlier_tensors=())
                     findings.append(GraphFinding(subject, row, x_floor, layer, explanation))
         return findings
 
@@ -463,14 +466,18 @@ class GraphExplainer:
         own_axes = kinds.properties(node.kind).own_axes
         found = []
         for tensor in list_tensors_before(self.state.reference.graph, node):
-            if tensor in self.reference_tensors:
-                if math.prod(self.reference_tensors.shape(tensor)) not in sizes:
-                    continue
-                value = self.reference_tensors[tensor]
-                value = self._restore_axes(tensor, value) if own_axes else value
-                if value.ndim > 2 and value.size <= _MOST_VALUES:
-                    found.append(round_to_float32(value))
-        return tuple(found[:_MOST_EARLIER])
+            if tensor not in self.reference_tensors:
+                continue
+            shape = self.reference_tensors.shape(tensor)
+            size = math.prod(shape)
+            if len(shape) < 3 or size not in sizes or size > _MOST_VALUES:
+                continue
+            value = self.reference_tensors[tensor]
+            value = self._restore_axes(tensor, value) if own_axes else value
+            found.append(round_to_float32(value))
+            if size * len(found) > _MOST_VALUES_OF_ALL:
+                break
+        return tuple(found)
 
     def _canonical_weights(self, node: Node) -> dict[str, Array]:
         if node.id not in self._canonical:

@@ -151,7 +151,7 @@ def describe_unexplained_layer(
     if layer is None or not layer.pattern.non_finite:
         message += f" ({_format_floors(before)})"
     if layer is None:
-        message += "; the reference's layer cannot be evaluated alone, so no cause was tried"
+        message += "; the reference's layer cannot be evaluated alone, so few causes were tried"
     else:
         message += f"; {layer.pattern.text}"
         if nondeterministic:

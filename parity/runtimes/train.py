@@ -461,7 +461,7 @@ class TrainOperations(WeightOperations):
         choices: Choices | None,
         after: Callable[[ObservedTrainer], None] | None = None,
     ) -> ObservedStep:
-        """Take a step of one or more micro-batches; `after` is called after each."""
+        """Take a step as `_take_step` does, with the trainer of the request, and remember it."""
         with self.keep_generators():
             trainer = self._observed_trainer(request)
             observed = _take_step(trainer, request, values, images, choices, after)

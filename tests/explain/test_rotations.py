@@ -61,6 +61,8 @@ def test_another_rotation_is_described(data, change, text):
     [
         {"pairing": NEIGHBOURS, "base": 500.0},
         {"count": 4, "base": 500.0, "start": 2},
+        {"count": 4, "base": 500.0},
+        {"count": 2},
         {"sign": -1.0, "base": 500.0},
         {"start": 1, "base": 500.0},
         {"factor": 1.25, "base": 500.0},

@@ -16,7 +16,7 @@ from parity.network import kinds
 NAME = "operation-missing"
 
 SCORE = 0.65
-"""Before that it reads another tensor, which is as true and says less."""
+"""Above that of `rewired`, which describes the same difference as another tensor that is read."""
 
 
 def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:

@@ -31,6 +31,9 @@ _MOST_OFFSET = 16
 _STEADY = 1e-2
 """The largest difference of the lengths of all factors, and of the steps of an angle."""
 
+_SAME_BASE = 0.02
+"""The largest relative difference of the logarithms of two bases that are called one."""
+
 _FEWEST_POSITIONS = 3
 
 _MOST_VALUES = 1 << 20
@@ -109,8 +112,8 @@ def describe_difference(wanted: Rotation, found: Rotation) -> tuple[str, str] | 
     if wanted.is_close(found):
         return None
     if (wanted.first, wanted.last) != (found.first, found.last):
-        # The frequencies follow from the width, and are no second difference.
-        if wanted.pairing != found.pairing or not _have_usual_angles(wanted, found):
+        # Other frequencies of one base follow from the width, and are no second difference.
+        if wanted.pairing != found.pairing or not _have_one_base(wanted, found):
             return None
         return (
             f"It turns the features {_format_range(found)} by their positions, not"
@@ -161,6 +164,19 @@ def _have_usual_angles(*rotations: Rotation) -> bool:
         and bool((np.angle(each.factors[1]) > 0.0).all())
         for each in rotations
     )
+
+
+def _have_one_base(wanted: Rotation, found: Rotation) -> bool:
+    """Return whether the frequencies of both are powers base^(-i/n) of one base, n pairs each."""
+    if not _have_usual_angles(wanted, found):
+        return False
+    logarithms = []
+    for each in (wanted, found):
+        steps = np.angle((each.factors[1:] * each.factors[:-1].conj()).sum(0))
+        if len(steps) < 2 or abs(steps[0] - 1.0) > _STEADY or steps[1] <= 0.0:
+            return False
+        logarithms.append(len(steps) * float(np.log(steps[0] / steps[1])))
+    return abs(logarithms[0] - logarithms[1]) <= _SAME_BASE * max(logarithms)
 
 
 _PAIRING_TEXTS = {

@@ -13,6 +13,7 @@ from torch import nn
 from parity.errors import GraphError
 from parity.network import kinds
 from parity.network.arrays import REAL_DTYPES
+from parity.network.checkpoint_fit import join_first
 from parity.network.graph import OPAQUE, Graph, Node, Parameter, Port, Tensor
 from parity.runtimes.torch import operations
 from parity.runtimes.torch.model_outputs import flatten_outputs
@@ -173,10 +174,8 @@ class GraphBuilder:
         ]
         notes = [*recorder.notes.lines, *self._notes]
         if self._complex_weights:
-            notes.append(
-                f"{len(self._complex_weights)} complex weights are neither compared nor copied as"
-                f" weights; the first is {self._complex_weights[0]}"
-            )
+            names = join_first(self._complex_weights)
+            notes.append(f"complex weights are neither compared nor copied as weights: {names}")
         notes += [
             f"{node.path or node.operation}: {node.operation} ({node.source}) has no kind, and is "
             "compared at its outputs"
