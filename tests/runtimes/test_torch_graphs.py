@@ -382,3 +382,9 @@ def test_lower_precisions_run(precision):
     graph = graphs.record(model, inputs)
     found = capture(copy_to_precision(model, precision), graph, inputs)
     assert set(found) == set(graph.tensors)
+
+
+def test_an_error_without_a_line_of_the_model_names_no_file():
+    model = nn.Sequential(nn.Linear(4, 2))
+    with pytest.raises(GraphError, match=r"^the model: RuntimeError: .*shapes cannot be mult"):
+        graphs.record(model, {"input": np.zeros((1, 5), np.float32)})

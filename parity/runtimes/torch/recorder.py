@@ -620,9 +620,13 @@ class _SourceFinder:
         found = ""
         trace = error.__traceback__
         while trace is not None:
-            rank = self._rank(trace.tb_frame.f_code.co_filename)
+            code = trace.tb_frame.f_code
+            rank = self._rank(code.co_filename)
+            if rank == _ROOT and code.co_name == "call_model":
+                # What called the model is no code of it.
+                found = ""
             if rank == _MODEL or (rank == _OTHER and not found):
-                found = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+                found = f"{Path(code.co_filename).name}:{trace.tb_lineno}"
             trace = trace.tb_next
         return found
 
