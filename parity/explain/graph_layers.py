@@ -21,7 +21,7 @@ from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import locate, main_node, with_padding
 from parity.comparison.graphs.weights import gather_weight
 from parity.errors import ParityError, WeightError
-from parity.explain import diagnosis, messages, misread_tensors
+from parity.explain import diagnosis, messages
 from parity.explain.captures import NEARBY, round_to_float32
 from parity.explain.cause import Cause
 from parity.explain.findings import IsolatedFailure
@@ -41,9 +41,10 @@ from parity.explain.inner_operations import (
     pair_inner_operations,
     read_inputs,
 )
+from parity.explain.misread_search import MisreadSearch, restore_axes
 from parity.explain.proof import search
 from parity.explain.proof.error_pattern import classify_error
-from parity.explain.proof.failing_layer import FailingLayer, MisreadTensor
+from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import EvaluationMemo, Layer, Transform, evaluate
 from parity.explain.proof.search import Explanation
 from parity.explain.quantised_layers import describe_quantised, is_quantised
@@ -264,12 +265,14 @@ class GraphExplainer:
         )
         if raw is None:
             return failing
+        known = self.subject_tensors.get(subject, {})
+        misread = MisreadSearch(self.state, self.reference_tensors, known, subject, row)
         return replace(
             failing,
             unpaired_input_layers=self._find_unpaired_input_layers(subject, raw),
             constant_source_weights=tuple(each.name for each in raw.parameters),
-            misread_inputs=self._find_misread_inputs(subject, row, node, raw),
-            misread_output=self._find_misread_output(subject, row, node, raw),
+            misread_inputs=misread.find_inputs(node, raw),
+            misread_output=misread.find_output(node, raw),
         )
 
     def _reference_layer(self, node: Node) -> Layer | None:
@@ -299,7 +302,9 @@ class GraphExplainer:
             inputs = tuple(each.swapaxes(1, 2) for each in inputs)
             expected = expected.swapaxes(1, 2)
         if kinds.properties(node.kind).own_axes:
-            restored = (self._restore_axes(t, a) for t, a in zip(node.inputs, inputs, strict=False))
+            restored = (
+                restore_axes(reference, t, a) for t, a in zip(node.inputs, inputs, strict=False)
+            )
             inputs = (*restored, *inputs[len(node.inputs) :])
             moved = channels_first(infer_axes(reference).get(node.outputs[0], ""))
             layer = Layer(
@@ -316,12 +321,6 @@ class GraphExplainer:
                 node.kind, inputs, node.hyper, weights, memo=self._memo, constants=constants
             )
         return fit(layer, expected)
-
-    def _restore_axes(self, tensor: str, array: Array) -> Array:
-        """Return a tensor of the reference in its own axes."""
-        graph = self.state.reference.graph
-        rearrangements = channels_first(infer_axes(graph).get(tensor, ""))
-        return TensorPoint("", tensor, rearrangements).invert(array, graph.tensors[tensor].shape)
 
     def _build_subject_layer(
         self,
@@ -382,52 +381,6 @@ class GraphExplainer:
         scale = max(float(np.abs(output).max(initial=0.0)) / (floor.scale or 1.0), 1.0)
         return layer if error <= 16.0 * floor.max_abs * scale else None
 
-    def _find_misread_inputs(
-        self, subject: str, row: GraphRow, node: Node, own: Node
-    ) -> dict[int, MisreadTensor]:
-        """Return, by place, the inputs that the models make of other values of the same tensors."""
-        if len(node.inputs) != len(own.inputs):
-            return {}
-        found = {}
-        for place, ends in enumerate(zip(node.inputs, own.inputs, strict=True)):
-            misread = self._find_misread(subject, row, *ends)
-            if misread is not None:
-                found[place] = misread
-        return found
-
-    def _find_misread_output(
-        self, subject: str, row: GraphRow, node: Node, own: Node
-    ) -> MisreadTensor | None:
-        if row.tensors[subject].tensor not in own.outputs:
-            return None
-        return self._find_misread(subject, row, node.outputs[0], row.tensors[subject].tensor)
-
-    def _find_misread(
-        self, subject: str, row: GraphRow, wanted: str, found: str
-    ) -> MisreadTensor | None:
-        """Return the values in the subject's tensor `found`, if those of `wanted` are others.
-
-        They are channels first.
-        """
-        state = self.state
-        reference, model = state.reference.graph, state.models[subject].graph
-        name = state.reference.subject.name
-        others = [each for each in state.table.rows if each.name != row.name]
-        sources = misread_tensors.find_sources(others, name, subject)
-        near = misread_tensors.find_reach(reference, wanted)
-        values = {
-            tensor: self._restore_axes(tensor, self.reference_tensors[tensor])
-            for tensor in near
-            if tensor in self.reference_tensors and tensor in reference.tensors
-        }
-        misread = misread_tensors.find_misread(sources, (reference, wanted), (model, found), values)
-        if misread is None:
-            return None
-        values_read = misread.values
-        if is_signal(reference.by_id[row.node], infer_axes(reference)):
-            values_read = values_read.swapaxes(1, 2)
-        return replace(misread, values=round_to_float32(values_read))
-
     def _find_unpaired_input_layers(self, subject: str, own: Node) -> dict[int, Layer]:
         """Return the operations without a partner that make the inputs of a subject's operation."""
         unpaired = self.state.alignments[subject].unpaired_other
@@ -473,7 +426,7 @@ class GraphExplainer:
             if len(shape) < 3 or size not in sizes or size > _MOST_VALUES:
                 continue
             value = self.reference_tensors[tensor]
-            value = self._restore_axes(tensor, value) if own_axes else value
+            value = restore_axes(self.state.reference.graph, tensor, value) if own_axes else value
             found.append(round_to_float32(value))
             if size * len(found) > _MOST_VALUES_OF_ALL:
                 break

@@ -16,6 +16,7 @@ from parity.comparison.graphs.layout import channels_first
 from parity.comparison.graphs.points import GraphRow
 from parity.comparison.graphs.state import GraphState
 from parity.explain.captures import round_to_float32
+from parity.explain.misread_tensors import agree
 from parity.explain.proof.candidate import Candidate
 from parity.explain.proof.layer import Array, Layer, evaluate
 from parity.explain.proof.search import Attempt, Explanation
@@ -26,9 +27,6 @@ from parity.numerics.floor import Floor, compute_floor, perturb
 from parity.processes.graph_requests import TensorPoint
 
 _REPLICATES = 4
-
-_SAME = 1e-4
-"""The largest difference, relative to the largest value, of tensors that are called the same."""
 
 
 @dataclass(frozen=True)
@@ -78,14 +76,14 @@ def pair_inner_operations(
             if one.kind == other.kind
             and len(one.inputs) == len(other.inputs)
             and all(
-                partners.get(x) == y or _agree(wanted.get(x), known.get(y))
+                partners.get(x) == y or agree(wanted.get(x), known.get(y))
                 for x, y in zip(one.inputs, other.inputs, strict=True)
             )
         ]
         if len(fitting) > 1:
             # Several read the same: the one that gives the same is its partner.
             given = wanted.get(one.outputs[0])
-            fitting = [other for other in fitting if _agree(given, known.get(other.outputs[0]))]
+            fitting = [other for other in fitting if agree(given, known.get(other.outputs[0]))]
         if len(fitting) != 1:
             return []
         pairs.append((one, fitting[0]))
@@ -112,14 +110,6 @@ def pair_inner_operations(
         )
         for one, other in pairs
     ]
-
-
-def _agree(first: Array | None, second: Array | None) -> bool:
-    """Return whether two tensors are the same up to rounding."""
-    if first is None or second is None or first.shape != second.shape:
-        return False
-    scale = float(np.abs(first).max(initial=0.0))
-    return bool(np.abs(first - second).max(initial=0.0) <= _SAME * scale)
 
 
 def list_inner_tensors(nodes: Sequence[Node]) -> list[str]:

@@ -28,6 +28,9 @@ Places = NDArray[np.float64]
 MOST_STEPS = 12
 """The longest chain of operations that is followed."""
 
+_SAME = 1e-4
+"""The largest difference, relative to the largest value, of tensors that are called the same."""
+
 MOST_VALUES = 1 << 22
 """The values of all tensors that places are computed of."""
 
@@ -88,6 +91,62 @@ def find_misread(
             return None
     texts = _describe(numbered, wanted, found)
     return None if texts is None else MisreadTensor(np.concatenate(flat)[found.astype(int)], *texts)
+
+
+def find_other_place(
+    graph: Graph, tensor: str, values: Mapping[str, Array], wanted: Array
+) -> tuple[str, MisreadTensor] | None:
+    """Return the earlier tensor that a subject reads at another place than the reference.
+
+    That tensor need not be one of the reference's: of a recurrent layer that gives every step, the
+    reference may have the last alone. `values` are the subject's tensors by id, in its own axes,
+    and `wanted` what the reference reads, channels first. The texts have `{}` for the tensor's
+    name. None where no other place, or several, along one axis have the values that are wanted.
+    """
+    for source in sorted(find_reach(graph, tensor) - {tensor}):
+        value = values.get(source)
+        if value is None or value.size <= wanted.size:
+            continue
+        if wanted.size * sum(value.shape) > MOST_VALUES or value.size > MOST_VALUES:
+            continue
+        own = np.arange(1, value.size + 1, dtype=np.float64).reshape(value.shape)
+        read = _channels_first(graph, tensor, _follow(graph, tensor, {source: own}, MOST_STEPS))
+        if read is None or read.shape != wanted.shape or (read % 1).any() or read.min() < 1:
+            continue
+        spots = np.unravel_index(read.astype(int) - 1, value.shape)
+        found = value[spots]
+        if agree(found, wanted):
+            continue
+        fitting = [
+            (axis, moved)
+            for axis, length in enumerate(value.shape)
+            for shift in range(-int(spots[axis].min()), length - int(spots[axis].max()))
+            if agree(value[moved := _shift(spots, axis, shift)], wanted)
+        ]
+        if len(fitting) != 1:
+            continue
+        axis, moved = fitting[0]
+        texts = [_format_run(*_run_along(each[axis])) for each in (spots, moved)]
+        return source, MisreadTensor(
+            found,
+            f"{texts[0]} of axis {axis} of {{}}, where the reference has {texts[1]}",
+            f"read {texts[1]} of axis {axis} of {{}}",
+        )
+    return None
+
+
+def _shift(
+    spots: tuple[NDArray[np.intp], ...], axis: int, shift: int
+) -> tuple[NDArray[np.intp], ...]:
+    return (*spots[:axis], spots[axis] + shift, *spots[axis + 1 :])
+
+
+def agree(first: Array | None, second: Array | None) -> bool:
+    """Return whether two tensors are the same up to rounding."""
+    if first is None or second is None or first.shape != second.shape:
+        return False
+    scale = float(np.abs(first).max(initial=0.0))
+    return bool(np.abs(first - second).max(initial=0.0) <= _SAME * scale)
 
 
 def _describe(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from parity.comparison.isolation import IsolatedLayers, select_layer_points
 from parity.comparison.judging import judge_captures
@@ -14,10 +15,9 @@ from parity.comparison.runner import Runner
 from parity.comparison.semantics import SLACK, float64_criteria
 from parity.comparison.state import Comparison, Criteria, State
 from parity.errors import ParityError
-from parity.explain import causes, layer_explainer, messages
+from parity.explain import causes, messages
 from parity.explain.cause import Cause
 from parity.explain.findings import IsolatedFailure
-from parity.explain.layer_explainer import LayerExplainer
 from parity.explain.proof.candidate import StructuralCause
 from parity.explain.reruns import explain_by_reruns
 from parity.network import structure
@@ -25,6 +25,9 @@ from parity.numerics.verdict import StageResult
 from parity.processes import registry
 from parity.processes.subjects import runs_graph
 from parity.text import format_ratio
+
+if TYPE_CHECKING:
+    from parity.explain.layer_explainer import LayerExplainer
 
 
 def explain_runs(
@@ -179,10 +182,13 @@ def explain_layers(
 
     `stages` are the points of the runs without isolation; layers in `explained` are skipped.
     """
+    # Not at the top: what explains layers is imported where one differs.
+    from parity.explain.layer_explainer import open_explainer
+
     runner.progress("parity", "explaining")
     precisions = comparison.criteria.precisions
     failures = [_failure(comparison, n, layer, precisions[n]) for n, layer in layers.failures()]
-    with layer_explainer.open_explainer(
+    with open_explainer(
         state,
         comparison.table,
         runner,
@@ -257,6 +263,8 @@ def _explain_in_float64(
 
     Other rows may differ only by a constant that a framework stores in float32.
     """
+    from parity.explain.layer_explainer import open_explainer
+
     table, criteria = comparison.table, comparison.criteria
     stages = frozenset(row.stage for row in table.rows if row.name in suspects)
     points = select_layer_points(table, stages, with_stage_ends=True)
@@ -279,7 +287,7 @@ def _explain_in_float64(
         if layer.row in suspects
     ]
     limit = criteria.limit * SLACK
-    with layer_explainer.open_explainer(
+    with open_explainer(
         state, table, runner, reference.capture, captures, limit=limit
     ) as explainer:
         findings = explainer.explain([item for item in failures if item is not None])

@@ -17,6 +17,7 @@ from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import main_node
 from parity.explain.captures import round_to_float32
 from parity.explain.inner_operations import list_inner_nodes, list_inner_tensors
+from parity.explain.misread_tensors import find_reach
 from parity.network.alignment import infer_axes
 from parity.numerics.capture import CaptureReader
 from parity.processes.graph_requests import GraphRunRequest, TensorPoint
@@ -51,6 +52,8 @@ def read_subject_tensors(
     for tensor in list(wanted):
         before = model.graph.producers.get(tensor)
         wanted.update(dict.fromkeys(() if before is None else before.inputs))
+        # What it is a part of, or the same values in another order.
+        wanted.update(dict.fromkeys(sorted(find_reach(model.graph, tensor))))
     names = list(state.models)
     points = [
         state.table.by_name(point.row).tensors[subject]

@@ -184,6 +184,9 @@ class Kind:
     """Whether it returns the mean of each channel's whole image."""
     keeps_order: bool = False
     """Whether its output has the same values in the same order, in another shape."""
+    float32_setting: str = ""
+    """The setting, of no model, with which the operator computes the places that it reads in
+    float32, as runs in float32 do; empty where it computes none."""
     mixes_axes: bool = False
     """Whether its output has other axes than its inputs."""
     windowed: bool = False

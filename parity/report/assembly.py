@@ -29,7 +29,7 @@ from parity.processes import registry
 from parity.processes.machine import environment_facts
 from parity.processes.subjects import runs_graph, side_of
 from parity.report.model import PairedLayer, Report, decide_verdict
-from parity.report.paired_layers import list_table_layers
+from parity.report.table_layers import list_table_layers
 from parity.report.wording import describe_left_out
 
 SEMANTICS_SKIPPED = Level(

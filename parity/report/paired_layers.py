@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from parity.comparison.graphs.structure import locate
 from parity.network.alignment import Alignment
 from parity.network.graph import Graph, Node
-from parity.network.table import LayerTable
 from parity.report.model import PairedLayer
+from parity.report.table_layers import merge_places
 
 MAX_LAYERS = 5000
 """The list of a larger model ends there."""
@@ -62,40 +62,6 @@ def list_paired_layers(
     )
 
 
-def list_table_layers(
-    table: LayerTable, sides: Mapping[str, str], *, points: Mapping[str, str]
-) -> tuple[PairedLayer, ...]:
-    """Return the rows of a layer table; `sides` are the models, by framework.
-
-    `points` are the comparison points by the row. Shapes have no batch axis.
-    """
-    place = {row.name: at for at, row in enumerate(table.rows)}
-    layers: list[PairedLayer] = []
-    for row in table.rows:
-        places = {name: getattr(row, side) for side, name in sides.items() if getattr(row, side)}
-        # Without `inputs` a row reads the one before it; of a sum one branch is then unknown.
-        before = [layer.name for layer in table.rows[: len(layers)][-1:]]
-        read = [place[name] for name in row.inputs or before if name in place]
-        inputs: dict[str, tuple[int, ...]] = {}
-        for name in places:
-            found = _merge(_skip_missing(layers, at, name) for at in read)
-            if found:
-                inputs[name] = found
-        confidence = dict.fromkeys(places, "sure") if len(places) > 1 else {}
-        layers.append(
-            PairedLayer(row.kind, row.shape, places, inputs, confidence, points.get(row.name, ""))
-        )
-    return tuple(layers)
-
-
-def _skip_missing(layers: Sequence[PairedLayer], at: int, name: str) -> tuple[int, ...]:
-    """Return a layer, or those that it reads where a model lacks it: its kind is in one alone."""
-    if name in layers[at].places:
-        return (at,)
-    others = [read for reads in layers[at].inputs.values() for read in reads]
-    return _merge(_skip_missing(layers, each, name) for each in others)
-
-
 def _list_reference_rows(
     reference: str, graph: Graph, alignments: Mapping[str, Alignment]
 ) -> list[_Row]:
@@ -140,12 +106,12 @@ def _find_inputs(rows: Sequence[_Row], name: str, graph: Graph) -> list[tuple[in
     # By node, the rows that its output comes from: its own, or through nodes without one.
     sources: dict[str, tuple[int, ...]] = {}
     for node in graph.nodes:
-        before = _merge(sources[p.id] for p in _producers(graph, node) if p.id in sources)
+        before = merge_places(sources[p.id] for p in _producers(graph, node) if p.id in sources)
         sources[node.id] = (place[node.id],) if node.id in place else before
     found = []
     for at, row in enumerate(rows):
         nodes = [graph.by_id[each] for each in row.nodes.get(name, ()) if each in graph.by_id]
-        read = _merge(
+        read = merge_places(
             sources[producer.id]
             for node in nodes
             for producer in _producers(graph, node)
@@ -157,10 +123,6 @@ def _find_inputs(rows: Sequence[_Row], name: str, graph: Graph) -> list[tuple[in
 
 def _producers(graph: Graph, node: Node) -> list[Node]:
     return [graph.producers[tensor] for tensor in node.inputs if tensor in graph.producers]
-
-
-def _merge(parts: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
-    return tuple(sorted({each for part in parts for each in part}))
 
 
 def _output_shape(row: _Row) -> tuple[int, ...]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from parity.explain import diagnosis
 from parity.explain.proof.layer import Layer, evaluate
@@ -284,6 +286,51 @@ def test_attention_that_the_reference_writes_out():
     scores = kinds.evaluate("softmax", (query @ key.swapaxes(2, 3) / 2.0,), {}, {"axis": -1})
     layer = Layer("matmul", (scores, value))
     assert name_cause(layer, evaluate(stated), subject_layer=stated) == "attention-mask"
+
+
+def test_a_resize_whose_places_are_rounded():
+    """Half a pixel further the reference's places are exact, the subject's are not."""
+    settings = {"size": (32, 32), "mode": "bilinear", "align_corners": False}
+    layer = Layer("upsample", (draw(1, 4, 16, 16, seed=81).astype(float),), settings)
+    stated = {**settings, "align_corners": True}
+    actual = torch.nn.functional.interpolate(
+        torch.from_numpy(layer.data.astype(np.float32)), (32, 32), mode="bilinear",
+        align_corners=True,
+    )  # fmt: skip
+    found = failing_layer(layer, actual.numpy(), subject="torch", subject_hyper=stated)
+    explanation = diagnosis.explain_layer(found)
+    assert [each.cause for each in explanation.proof.candidates] == ["setting"]
+    exact = evaluate(layer.with_hyper(align_corners=True))
+    assert np.abs(exact - found.actual).max() > found.limit * found.floor.max_abs
+
+
+def split_into(heads: int) -> Layer:
+    """Return attention of one width of 12 that is split into heads."""
+    inputs = [
+        draw(1, 5, 12, seed=71 + n).astype(float).reshape(1, 5, heads, 12 // heads).swapaxes(1, 2)
+        for n in range(3)
+    ]
+    return Layer("scaled_dot_product_attention", tuple(inputs))
+
+
+def test_heads_of_another_width_of_attention_that_the_reference_writes_out():
+    wrong, right = split_into(6), split_into(2)
+    query, key, value = right.inputs
+    scores = query @ key.swapaxes(2, 3) / math.sqrt(query.shape[-1])
+    scores = kinds.evaluate("softmax", (scores,), {}, {"axis": -1})
+    layer = Layer("matmul", (scores, value))
+    assert name_cause(layer, evaluate(wrong), subject_layer=wrong) == "attention-heads"
+
+
+def test_heads_of_another_width():
+    wrong, right = split_into(6), split_into(2)
+    assert name_cause(right, evaluate(wrong), subject_layer=wrong) == "attention-heads"
+
+
+def test_heads_of_another_width_and_other_values_are_not_explained_by_the_heads():
+    wrong, right = split_into(6), split_into(2)
+    actual = evaluate(wrong)[..., ::-1]
+    assert diagnosis.explain_layer(failing_layer(right, actual, subject_layer=wrong)).proof is None
 
 
 def test_a_quantised_scale():

@@ -12,8 +12,9 @@ from parity.numerics.verdict import FirstDivergence, Status
 from parity.report import codec
 from parity.report.formats.html import render
 from parity.report.model import PairedLayer, Report
-from parity.report.paired_layers import list_paired_layers, list_table_layers
+from parity.report.paired_layers import list_paired_layers
 from parity.report.side_by_side import EDGES_WIDTH, ROW_HEIGHT, draw_side_by_side
+from parity.report.table_layers import list_table_layers
 from tests.report.samples import divergence, parity
 
 

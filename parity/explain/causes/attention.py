@@ -34,8 +34,12 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
     if layer.kind == _WHOLE:
         yield from _propose_projections(failing)
     stated = failing.subject_layer
-    if stated is not None and stated.kind in (_CORE, _WHOLE) and layer.kind != stated.kind:
+    if stated is None or stated.kind not in (_CORE, _WHOLE):
+        return
+    if layer.kind != stated.kind:
         yield from _propose_of_stated(failing, stated)
+    if stated.kind == _CORE:
+        yield from _propose_other_heads(failing, stated)
 
 
 def _propose_settings(failing: FailingLayer, layer: Layer) -> Iterator[Candidate]:
@@ -178,6 +182,57 @@ def _propose_of_stated(failing: FailingLayer, stated: Layer) -> Iterator[Candida
                 "it is the subject's",
                 replaces_output=True,
             )
+
+
+def _propose_other_heads(failing: FailingLayer, stated: Layer) -> Iterator[Candidate]:
+    """Yield heads of another width: the same features are split into more, or fewer, heads.
+
+    That the subject's operation gives the reference's output if its data is split as the
+    reference's is, and the subject's own if not, proves the cause.
+    """
+    heads, width = _split(stated)
+    if stated.hyper.get("grouped") or not heads:
+        return
+    for count in range(1, heads * width + 1):
+        if count == heads or heads * width % count:
+            continue
+        split = _split_into(stated, count)
+        if split is None or not _gives(split, failing.expected, failing.floor.max_abs):
+            continue
+        yield Candidate(
+            HEADS,
+            replace_output(evaluate(stated)),
+            f"It has {heads} heads of width {width}, not {count} of {heads * width // count}",
+            f"{failing.label}: split the {heads * width} features into {count} heads",
+            1.0,
+            proof_method="With its data split into as many heads as the reference's, the "
+            "operation gives the reference's output, and as it is the subject's",
+            replaces_output=True,
+        )
+
+
+def _split(layer: Layer) -> tuple[int, int]:
+    """Return the heads of attention and their width; no heads where its data has no such axis."""
+    shapes = {(each.shape[_heads_axis(layer)], each.shape[-1])
+              for each in layer.inputs[:3] if each.ndim == 4}  # fmt: skip
+    return shapes.pop() if len(shapes) == 1 and len(layer.inputs) >= 3 else (0, 0)
+
+
+def _split_into(layer: Layer, heads: int) -> Layer | None:
+    """Return attention whose features are split into as many heads; None with a mask for each."""
+    axis = _heads_axis(layer)
+    if any(each.ndim == 4 and each.shape[axis] != 1 for each in layer.inputs[3:]):
+        return None
+    inputs = []
+    for each in layer.inputs[:3]:
+        last = np.moveaxis(each, axis, -2)
+        split = last.reshape(*last.shape[:-2], heads, last.shape[-2] * last.shape[-1] // heads)
+        inputs.append(np.moveaxis(split, -2, axis))
+    return replace(layer, inputs=(*inputs, *layer.inputs[3:]))
+
+
+def _heads_axis(layer: Layer) -> int:
+    return 2 if layer.hyper.get("time_before_heads") else 1
 
 
 def _gives(layer: Layer, expected: Array, floor: float) -> bool:

@@ -183,9 +183,9 @@ def _upsample(
             offset = 0.5 if mode == "nearest_exact" else 0.0
             output = output.take(_nearest(old, new, factor, offset), axis=axis)
         elif mode in ("linear", "bilinear", "trilinear"):
-            output = _interpolate(output, axis, _places(old, new, factor, hyper["align_corners"]))
+            output = _interpolate(output, axis, _places(old, new, factor, hyper))
         elif mode == "bicubic":
-            places = _places(old, new, factor, hyper["align_corners"], clamp=False)
+            places = _places(old, new, factor, hyper, clamp=False)
             output = _interpolate_cubic(output, axis, places)
         else:
             raise ValueError(f"there is no operator for the mode {mode!r}")
@@ -201,16 +201,19 @@ def _nearest(old: int, new: int, factor: float | None, offset: float = 0.0) -> N
 
 
 def _places(
-    old: int, new: int, factor: float | None, align_corners: bool, *, clamp: bool = True
+    old: int, new: int, factor: float | None, hyper: Mapping[str, Any], *, clamp: bool = True
 ) -> Array:
     """Return the source coordinates: `area_pixel_compute_source_index` in
     ATen/native/UpSample.h; those of a cubic may be below 0.
+
+    `places_in_float32` computes them in float32.
     """
-    index = np.arange(new, dtype=np.float64)
-    if align_corners:
-        return index * ((old - 1) / (new - 1) if new > 1 else 0.0)
-    step = old / new if factor is None else 1.0 / factor
-    places = (index + 0.5) * step - 0.5
+    dtype: type[np.floating[Any]] = np.float32 if hyper.get("places_in_float32") else np.float64
+    index = np.arange(new, dtype=dtype)
+    if hyper["align_corners"]:
+        return np.asarray(index * (dtype(old - 1) / dtype(max(new - 1, 1))), np.float64)
+    step = dtype(old) / dtype(new) if factor is None else dtype(1.0 / factor)
+    places = np.asarray((index + dtype(0.5)) * step - dtype(0.5), np.float64)
     return np.asarray(np.maximum(places, 0.0) if clamp else places)
 
 
@@ -347,6 +350,7 @@ KINDS = (
             Hyperparameter("align_corners", False, torch="align_corners", optional=True),
         ),
         keras=("UpSampling2D",),
+        float32_setting="places_in_float32",
         torch=("Upsample",),
         torch_functions=("interpolate",),
         onnx=("Resize", "Upsample"),

@@ -95,7 +95,8 @@ RULES: tuple[Rule, ...] = (
     ("sum of one branch twice", r"self\.norm\(y \+ x\)", "self.norm(y + y)", MERGE),
     ("causal attention", r"scaled_dot_product_attention\(q, k, v\)",
      "scaled_dot_product_attention(q, k, v, is_causal=True)", frozenset({"attention-mask"})),
-    ("heads of another width", r"\(4, 8\)\)\.transpose", "(8, 4)).transpose", NONE),
+    ("heads of another width", r"\(4, 8\)\)\.transpose", "(8, 4)).transpose",
+     frozenset({"attention-heads"})),
     ("align_corners", r'mode="bilinear"', 'mode="bilinear", align_corners=True', SETTING),
     ("nearest for bilinear", r'mode="bilinear"', 'mode="nearest"', SETTING),
     ("dilation", r"dilation=2", "dilation=1", frozenset({"stride", "dilation"})),
@@ -103,7 +104,7 @@ RULES: tuple[Rule, ...] = (
     ("factor", r"2\.0 \* self\.conv2", "2.1 * self.conv2", SCALE),
     ("constant", r"- 0\.5", "- 0.4", SCALE),
     ("scale of the head", r"return self\.head\((.*)\)$", r"return 1.05 * self.head(\1)", SCALE),
-    ("another time step", r"x\[:, -1\]", "x[:, 0]", NONE),
+    ("another time step", r"x\[:, -1\]", "x[:, 0]", frozenset({"input-part"})),
 )  # fmt: skip
 
 
