@@ -22,6 +22,7 @@ from parity.comparison.graphs.structure import locate, main_node, with_padding
 from parity.comparison.graphs.weights import gather_weight
 from parity.errors import ParityError, WeightError
 from parity.explain import diagnosis, messages
+from parity.explain.attention_rows import ATTENTION, as_transform, read_attention
 from parity.explain.captures import NEARBY, round_to_float32
 from parity.explain.cause import Cause
 from parity.explain.findings import IsolatedFailure
@@ -34,8 +35,8 @@ from parity.explain.graph_inputs import (
 )
 from parity.explain.inner_operations import (
     InnerOperation,
-    list_inner_nodes,
     list_inner_tensors,
+    list_row_nodes,
     measure_floor,
     name_operation,
     pair_inner_operations,
@@ -51,7 +52,7 @@ from parity.explain.quantised_layers import describe_quantised, is_quantised
 from parity.explain.subject_tensors import read_subject_tensors
 from parity.network import kinds
 from parity.network.alignment import families, infer_axes
-from parity.network.graph import Node
+from parity.network.graph import Graph, Node
 from parity.network.graph_weights import to_canonical_weight
 from parity.network.rows import Row
 from parity.numerics.capture import CaptureReader
@@ -131,7 +132,14 @@ class GraphExplainer:
                         layer = explanation = None
                 inner: list[tuple[FailingLayer, Explanation]] = []
                 if actual is not None and (explanation is None or explanation.proof is None):
-                    inner = self._explain_inner(subject, row, actual, elements)
+                    # A row's tensor is the reference's where an operation reads it.
+                    known = {
+                        **self.subject_tensors.get(subject, {}),
+                        row.tensors[subject].tensor: self._in_own_axes(subject, row, actual),
+                    }
+                    inner = self._explain_inner(subject, row, known, elements)
+                    if layer is not None and not inner:
+                        inner = self._explain_attention(layer, row, known, elements)
                 findings += [GraphFinding(subject, row, x_floor, *each) for each in inner]
                 if not inner:
                     if layer is not None:
@@ -140,19 +148,22 @@ class GraphExplainer:
                     findings.append(GraphFinding(subject, row, x_floor, layer, explanation))
         return findings
 
+    def _in_own_axes(self, subject: str, row: GraphRow, actual: Array) -> Array:
+        """Return a subject's tensor of a row as its other tensors are: channels first."""
+        point, graph = row.tensors[subject], self.state.models[subject].graph
+        array = point.invert(actual, graph.tensors[point.tensor].shape)
+        for rearrangement in channels_first(infer_axes(graph).get(point.tensor, "")):
+            array = rearrangement.apply(array)
+        return np.asarray(array, np.float64)
+
     def _explain_inner(
-        self, subject: str, row: GraphRow, actual: Array, elements: float
+        self, subject: str, row: GraphRow, known: Mapping[str, Array], elements: float
     ) -> list[tuple[FailingLayer, Explanation]]:
         """Return the operations of a row that differ, if both models write out the same ones.
 
-        None unless the cause of each is proved. `actual` is the subject's output of the row.
+        None unless the cause of each is proved. `known` are the subject's tensors by id.
         """
         found: list[tuple[FailingLayer, Explanation]] = []
-        # A row's tensor is the reference's where an operation reads it.
-        known = {
-            **self.subject_tensors.get(subject, {}),
-            row.tensors[subject].tensor: np.asarray(actual, np.float64),
-        }
         for each in pair_inner_operations(self.state, subject, row, self.reference_tensors, known):
             failing = self._build_inner(subject, each, known)
             if failing is None:
@@ -164,6 +175,37 @@ class GraphExplainer:
                 return []
             found.append((failing, name_operation(explanation, failing.label)))
         return found
+
+    def _explain_attention(
+        self, layer: FailingLayer, row: GraphRow, known: Mapping[str, Array], elements: float
+    ) -> list[tuple[FailingLayer, Explanation]]:
+        """Return the cause of attention that either model writes out, if it is proved."""
+        state, subject = self.state, layer.subject
+        nodes = list_row_nodes(state, subject, row)
+        points = row.tensors[state.reference.subject.name], row.tensors[subject]
+        base, own = (
+            _read_attention(graph, each, tensors, _as_transform(point.apply))
+            for graph, each, tensors, point in zip(
+                (state.reference.graph, state.models[subject].graph),
+                nodes,
+                (self.reference_tensors, known),
+                points,
+                strict=True,
+            )
+        )
+        base = None if base is None else fit(base, layer.expected)
+        if base is None:
+            base = layer.reference_layer
+        else:
+            base = replace(base, inputs=tuple(map(round_to_float32, base.inputs)))
+        own = own or layer.subject_layer
+        if own is None or {base.kind, own.kind} != {ATTENTION}:
+            return []
+        failing = replace(layer, reference_layer=base, subject_layer=own, is_opaque=False)
+        explanation = self._search(failing, subject, row, elements)
+        if explanation is None or explanation.proof is None:
+            return []
+        return [(failing, explanation)]
 
     def _build_inner(
         self, subject: str, inner: InnerOperation, known: Mapping[str, Array]
@@ -504,6 +546,27 @@ class GraphExplainer:
         return None
 
 
+def _read_attention(
+    graph: Graph, nodes: Sequence[Node], tensors: Mapping[str, Array], apply: Transform
+) -> Layer | None:
+    """Return the attention that operations write out, as one layer.
+
+    `tensors` are channels first; `apply` changes the axes of what the last operation gives.
+    """
+    if len(nodes) < 2:
+        return None
+    values = {
+        tensor: np.asarray(restore_axes(graph, tensor, tensors[tensor]), np.float64)
+        for tensor in list_inner_tensors(nodes)
+        if tensor in tensors and tensor in graph.tensors
+    }
+    found = read_attention(graph, nodes, values)
+    if found is None:
+        return None
+    layer, axes = found
+    return replace(layer, output_transforms=(_as_transform(as_transform(axes)), apply))
+
+
 def _may_read_turned(node: Node) -> bool:
     """Return whether an operation may read or give features that were turned by their positions.
 
@@ -554,7 +617,7 @@ def explain_rows(
         inner = [
             tensor
             for name, row in zip((name for name, _ in chosen), rows, strict=True)
-            for tensor in list_inner_tensors(list_inner_nodes(state, name, row)[0])
+            for tensor in list_inner_tensors(list_row_nodes(state, name, row)[0])
         ]
         tensors.require((*list_tensors_around(graph, nodes), *before, *inner))
         own: dict[str, Mapping[str, Array]] = {}

@@ -38,14 +38,11 @@ class InnerOperation:
     row: GraphRow
 
 
-def list_inner_nodes(state: GraphState, subject: str, row: GraphRow) -> tuple[list[Node], ...]:
-    """Return the operations of a row, of the reference and of the subject, in their order.
-
-    Both are empty where either has only one.
-    """
+def list_row_nodes(state: GraphState, subject: str, row: GraphRow) -> tuple[list[Node], list[Node]]:
+    """Return the operations of a row, of the reference and of the subject, in their order."""
     pairs = (each for each in state.alignments[subject].pairs if row.node in each.reference)
     pair = next(pairs, None)
-    if pair is None or min(len(pair.reference), len(pair.other)) < 2:
+    if pair is None:
         return [], []
     return (
         _in_order(state.reference.graph, pair.reference),
@@ -65,7 +62,9 @@ def pair_inner_operations(
     `wanted` are the reference's tensors by id, `known` the subject's. Empty where one has none, or
     several might be its partner: then a difference may be in what is written otherwise.
     """
-    first, second = list_inner_nodes(state, subject, row)
+    first, second = list_row_nodes(state, subject, row)
+    if min(len(first), len(second)) < 2:
+        return []
     partners: dict[str, str] = {}
     pairs: list[tuple[Node, Node]] = []
     left = list(second)

@@ -16,7 +16,7 @@ from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import main_node
 from parity.explain.captures import round_to_float32
-from parity.explain.inner_operations import list_inner_nodes, list_inner_tensors
+from parity.explain.inner_operations import list_inner_tensors, list_row_nodes
 from parity.explain.misread_tensors import find_reach
 from parity.network.alignment import infer_axes
 from parity.numerics.capture import CaptureReader
@@ -47,7 +47,7 @@ def read_subject_tensors(
     )
     for row in rows:
         if len(row.nodes.get(subject, ())) > 1:
-            written_out = list_inner_nodes(state, subject, row)[1]
+            written_out = list_row_nodes(state, subject, row)[1]
             wanted.update(dict.fromkeys(list_inner_tensors(written_out)))
     for tensor in list(wanted):
         before = model.graph.producers.get(tensor)

@@ -40,6 +40,8 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
         yield from _propose_of_stated(failing, stated)
     if stated.kind == _CORE:
         yield from _propose_other_heads(failing, stated)
+    if stated.kind == layer.kind == _CORE:
+        yield from _propose_as_stated(failing, layer, stated)
 
 
 def _propose_settings(failing: FailingLayer, layer: Layer) -> Iterator[Candidate]:
@@ -184,6 +186,50 @@ def _propose_of_stated(failing: FailingLayer, stated: Layer) -> Iterator[Candida
             )
 
 
+def _propose_as_stated(failing: FailingLayer, layer: Layer, stated: Layer) -> Iterator[Candidate]:
+    """Yield the subject's scale and mask, on the reference's query, key and value."""
+    scale, wanted = (
+        each.hyper.get("scale") or each.inputs[0].shape[-1] ** -0.5 for each in (stated, layer)
+    )
+    if not math.isclose(scale, wanted, rel_tol=1e-6):
+        yield Candidate(
+            SCALE,
+            change_hyper(scale=scale),
+            f"The scores are multiplied by {scale:.4g}, not {wanted:.4g}",
+            f"{failing.label}: multiply the scores by {wanted:.4g}",
+            0.45,
+        )
+    hidden, wanted_hidden = _describe_hidden(stated), _describe_hidden(layer)
+    if hidden is None or wanted_hidden is None or not (stated.inputs[3:] or layer.inputs[3:]):
+        # Of two without a mask one may be causal: that is tried without the subject's operation.
+        return
+    yield Candidate(
+        MASK,
+        lambda own: replace(own, inputs=(*own.inputs[:3], *stated.inputs[3:])).with_hyper(
+            causal=stated.hyper.get("causal", False),
+            boolean_mask=stated.hyper.get("boolean_mask", False),
+        ),
+        f"{hidden[0].upper()}{hidden[1:]}, where in the reference {wanted_hidden}",
+        f"{failing.label}: apply the reference's mask",
+        0.55,
+    )
+
+
+def _describe_hidden(layer: Layer) -> str | None:
+    """Return which keys a mask hides; None if it adds to the scores."""
+    if len(layer.inputs) <= 3:
+        return "later keys are hidden" if layer.hyper.get("causal") else "no key is hidden"
+    if not layer.hyper.get("boolean_mask"):
+        return None
+    visible = layer.inputs[3] != 0
+    if layer.hyper.get("causal"):
+        visible = visible & (np.tri(*(each.shape[-2] for each in layer.inputs[:2])) != 0)
+    count = f"{int((~visible).sum())} of {visible.size}"
+    if visible.size == visible.shape[-1]:
+        return f"{count} keys are hidden from every query"
+    return f"{count} pairs of query and key are hidden"
+
+
 def _propose_other_heads(failing: FailingLayer, stated: Layer) -> Iterator[Candidate]:
     """Yield heads of another width: the same features are split into more, or fewer, heads.
 
@@ -228,6 +274,10 @@ def _split_into(layer: Layer, heads: int) -> Layer | None:
         last = np.moveaxis(each, axis, -2)
         split = last.reshape(*last.shape[:-2], heads, last.shape[-2] * last.shape[-1] // heads)
         inputs.append(np.moveaxis(split, -2, axis))
+    scale = layer.hyper.get("scale")
+    if scale is not None and math.isclose(scale, _split(layer)[1] ** -0.5, rel_tol=1e-5):
+        # That of the width, which is another one then.
+        layer = layer.with_hyper(scale=None)
     return replace(layer, inputs=(*inputs, *layer.inputs[3:]))
 
 

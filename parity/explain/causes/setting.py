@@ -16,7 +16,7 @@ NAME = "setting"
 _COVERED = frozenset(
     {"stride", "dilation", "padding", "epsilon", "ceil", "negative_slope", "alpha",
         "slope", "approximate",
-     "bias", "quantized"}
+     "bias", "quantized", "causal"}
 )  # fmt: skip
 """Hyperparameters with a cause of their own."""
 

@@ -1,0 +1,110 @@
+"""One difference in attention that users write out, in any of its forms: the expected name."""
+
+from __future__ import annotations
+
+import pytest
+
+import parity
+
+pytestmark = pytest.mark.framework
+
+NET = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, heads, form, masked, hidden):
+        super().__init__()
+        self.embedding = nn.Linear(8, 32)
+        self.q, self.k, self.v, self.o = (nn.Linear(32, 32) for _ in range(4))
+        self.head = nn.Linear(32, 5)
+        self.heads, self.form, self.masked, self.hidden = heads, form, masked, hidden
+
+    def attend(self, q, k, v):
+        if self.form == "function":
+            return F.scaled_dot_product_attention(q, k, v, is_causal=self.masked)
+        length = q.shape[-2]
+        scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+        if self.masked:
+            later = torch.ones(length, length, dtype=torch.bool).triu(1)
+            scores = scores.masked_fill(later, float("-inf"))
+        if self.hidden:
+            scores = scores + torch.where(torch.arange(length) >= length - self.hidden, -1e9, 0.0)
+        return scores.softmax(-1) @ v
+
+    def forward(self, x):
+        x = self.embedding(x)
+        split = (self.heads, 32 // self.heads)
+        if self.form == "einsum":
+            q, k, v = (f(x).unflatten(-1, split) for f in (self.q, self.k, self.v))
+            scores = torch.einsum("bqhd,bkhd->bhqk", q, k) * split[1] ** -0.5
+            y = torch.einsum("bhqk,bkhd->bqhd", scores.softmax(-1), v)
+        else:
+            q, k, v = (f(x).unflatten(-1, split).transpose(1, 2) for f in (self.q, self.k, self.v))
+            y = self.attend(q, k, v).transpose(1, 2)
+        return self.head(x + self.o(y.flatten(2)))
+
+
+def net(heads=4, form="matmul", masked=False, hidden=0):
+    torch.manual_seed(0)
+    return Net(heads, form, masked, hidden).eval(), torch.randn(2, 9, 8)
+"""
+
+FAULTS = {
+    "heads": "heads=2",
+    "function-heads": "heads=2,form=function",
+    "causal": "masked=True",
+    "function-causal": "masked=True,form=function",
+    "padding": "hidden=2",
+    "einsum": "form=einsum",
+}
+
+
+WITHOUT_A_ROW = ("heads", "function-heads")
+"""With sums of products (N, T, heads, C) as the reference, such heads are no row of all models."""
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory):
+    file = tmp_path_factory.mktemp("attention") / "net.py"
+    file.write_text(NET)
+
+    def compare(form):
+        chosen = [name for name in FAULTS if form != "einsum" or name not in WITHOUT_A_ROW]
+        others = [f"{name}={file}:net,{FAULTS[name]}" for name in chosen]
+        return parity.compare(f"right={file}:net,form={form}", *others, export=False)
+
+    return {form: compare(form) for form in ("matmul", "einsum", "function")}
+
+
+EXPECTED = (
+    ("heads", "attention-heads", "It has 2 heads of width 16, not 4 of 8"),
+    ("function-heads", "attention-heads", "It has 2 heads of width 16, not 4 of 8"),
+    ("causal", "attention-mask", "Queries see no later key"),
+    ("function-causal", "attention-mask", "Queries see no later key"),
+    ("padding", "attention-mask", "2 of 9 keys are hidden from every query"),
+)
+
+
+@pytest.mark.parametrize(
+    ("form", "subject", "cause", "text"),
+    [
+        (form, *each)
+        for form in ("matmul", "einsum", "function")
+        for each in EXPECTED
+        if form != "einsum" or each[0] not in WITHOUT_A_ROW
+    ],
+)
+def test_a_difference_in_attention_is_named(reports, form, subject, cause, text):
+    (found,) = [each for each in reports[form].causes if each.subject == subject]
+    assert found.cause == cause
+    assert text in found.message
+    assert found.evidence["x_floor_after"] <= 4.0
+
+
+@pytest.mark.parametrize("form", ["matmul", "einsum", "function"])
+def test_the_same_attention_in_another_form_is_in_parity(reports, form):
+    assert not [each for each in reports[form].causes if each.subject == "einsum"]
+    assert not [each for each in reports[form].divergences if each.subject == "einsum"]

@@ -1,0 +1,109 @@
+"""Attention that is written out is read as one layer, however a model writes it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from parity.explain.attention_rows import read_attention
+from parity.network import kinds
+from parity.network.graph import Graph, Node, Port, Tensor
+
+RNG = np.random.default_rng(0)
+QUERY, KEY, VALUE = (RNG.standard_normal((2, 3, 7, 4)) for _ in range(3))
+"""(N, heads, T, width)."""
+
+
+def softmax(scores, axis=-1):
+    return kinds.evaluate("softmax", (scores,), {}, {"axis": axis})
+
+
+def written_out(mask=0.0, *, scale=0.5, axis=3):
+    """Return the graph and the tensors of matrix products with something added to the scores."""
+    scores = QUERY @ KEY.swapaxes(-1, -2)
+    raised = scores * scale + mask
+    weights = softmax(raised, axis)
+    values = {"q": QUERY, "k": KEY.swapaxes(-1, -2), "v": VALUE, "s": scores, "r": raised,
+              "w": weights, "y": weights @ VALUE}  # fmt: skip
+    nodes = (
+        Node("1", "matmul", "matmul", ("q", "k"), ("s",)),
+        Node("2", "add", "add", ("s",), ("r",)),
+        Node("3", "softmax", "softmax", ("r",), ("w",), hyper={"axis": axis}),
+        Node("4", "matmul", "matmul", ("w", "v"), ("y",)),
+    )
+    return make_graph(nodes, values), values
+
+
+def make_graph(nodes, values):
+    tensors = {name: Tensor(name, value.shape, "float32") for name, value in values.items()}
+    ports = tuple(Port(name, name) for name in "qkv")
+    return Graph("torch", nodes, tensors, ports, (Port("y", "y"),))
+
+
+def read(graph, values):
+    return read_attention(graph, graph.nodes, values)
+
+
+def test_products_of_matrices():
+    layer, axes = read(*written_out())
+    assert axes == (0, 1, 2, 3)
+    assert layer.hyper == {"causal": False, "grouped": False}
+    for found, given in zip(layer.inputs, (QUERY, KEY, VALUE), strict=True):
+        np.testing.assert_array_equal(found, given)
+
+
+def test_another_scale_is_stated():
+    layer, _ = read(*written_out(scale=0.3))
+    assert layer.hyper["scale"] == pytest.approx(0.3)
+
+
+def test_a_causal_mask():
+    later = np.triu(np.ones((7, 7)), 1)
+    layer, _ = read(*written_out(np.where(later, -np.inf, 0.0)))
+    assert layer.hyper["causal"]
+    assert len(layer.inputs) == 3
+
+
+@pytest.mark.parametrize("hidden", [-np.inf, -1e9])
+def test_a_mask_of_keys(hidden):
+    mask = np.zeros((2, 1, 1, 7))
+    mask[1, ..., 5:] = hidden
+    layer, _ = read(*written_out(mask))
+    assert layer.hyper["boolean_mask"]
+    np.testing.assert_array_equal(layer.inputs[3], mask == 0.0)
+
+
+def test_sums_of_products_with_time_before_heads():
+    query, key, value = (each.swapaxes(1, 2) for each in (QUERY, KEY, VALUE))
+    scores = np.einsum("bqhd,bkhd->bhqk", query, key)
+    weights = softmax(scores * 0.5)
+    output = np.einsum("bkhd,bhqk->bqhd", value, weights)
+    values = {"q": query, "k": key, "v": value, "s": scores, "r": scores * 0.5, "w": weights,
+              "y": output}  # fmt: skip
+    nodes = (
+        Node("1", "einsum", "einsum", ("q", "k"), ("s",), hyper={"equation": "bqhd,bkhd->bhqk"}),
+        Node("2", "multiply", "mul", ("s",), ("r",)),
+        Node("3", "softmax", "softmax", ("r",), ("w",), hyper={"axis": 3}),
+        Node("4", "einsum", "einsum", ("v", "w"), ("y",), hyper={"equation": "bkhd,bhqk->bqhd"}),
+    )
+    layer, axes = read(make_graph(nodes, values), values)
+    assert axes == (0, 2, 1, 3)
+    for found, given in zip(layer.inputs, (QUERY, KEY, VALUE), strict=True):
+        np.testing.assert_array_equal(found, given)
+
+
+def test_a_softmax_over_the_queries_is_no_attention():
+    assert read(*written_out(axis=2)) is None
+
+
+def test_a_bias_of_positions_is_not_read():
+    places = np.arange(7.0)
+    assert read(*written_out(-abs(places[:, None] - places))) is None
+
+
+def test_another_product_than_the_softmaxs_is_no_attention():
+    graph, values = written_out()
+    assert read(graph, {**values, "y": values["y"] * 1.01}) is None
+    assert read(graph, {**values, "y": values["y"] * (1.0 + math.ulp(1.0))}) is not None
