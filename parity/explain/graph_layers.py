@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import locate, main_node, with_padding
 from parity.comparison.graphs.weights import gather_weight
+from parity.comparison.state import Criteria
 from parity.errors import ParityError, WeightError
 from parity.explain import diagnosis, messages
 from parity.explain.attention_rows import ATTENTION, as_transform, read_attention
@@ -105,6 +107,10 @@ class GraphExplainer:
     _layers: dict[str, Layer | None] = field(default_factory=dict)
     """The reference's layer of the last row, by the node's id: several subjects may fail there."""
     _memo: EvaluationMemo = field(default_factory=EvaluationMemo)
+
+    @cached_property
+    def _criteria(self) -> Criteria:
+        return criteria(self.state)
 
     def explain(
         self, failures: Sequence[tuple[str, StageResult]], captures: Mapping[str, Path]
@@ -262,7 +268,7 @@ class GraphExplainer:
             layer = Layer("identity", (expected,))
         if is_signal(node, infer_axes(reference.graph)):
             expected, actual = expected.swapaxes(1, 2), actual.swapaxes(1, 2)
-        floor = floor.for_precision(criteria(self.state).precision(subject, row.name))
+        floor = floor.for_precision(self._criteria.precision(subject, row.name))
         model = self.state.models[subject]
         own = main_node(model.graph, row.nodes.get(subject, ()))
         raw = own

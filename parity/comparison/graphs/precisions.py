@@ -20,11 +20,14 @@ def find_row_precisions(
     """
     found = {}
     own, base = model.subject.name, reference.subject.name
+    # A file is evaluated in one precision throughout, whatever it casts to.
+    is_file = reference.graph.framework not in registry.model_runtimes()
+    measured_precisions = {} if is_file else reference.graph.lowest_precisions
     for row in table.rows:
         if own not in row.tensors:
             continue
         precision = model.graph.lowest_precisions.get(row.tensors[own].tensor, requested)
-        measured = _measured_precision(reference, row.tensors[base].tensor)
+        measured = measured_precisions.get(row.tensors[base].tensor, "float32")
         if _is_below(precision, requested) and _is_below(precision, measured):
             found[row.name] = precision
     return found
@@ -38,14 +41,6 @@ def describe_row_precisions(name: str, rows: Mapping[str, str]) -> str:
         f"on are judged by the floor of {precisions}; --judge-as float32 judges them by that of "
         "float32"
     )
-
-
-def _measured_precision(reference: LoadedModel, tensor: str) -> str:
-    """Return the precision of the replicates that a tensor's floor was measured on."""
-    if reference.graph.framework not in registry.model_runtimes():
-        # A file is evaluated in one precision throughout, whatever it casts to.
-        return "float32"
-    return reference.graph.lowest_precisions.get(tensor, "float32")
 
 
 def _is_below(precision: str, other: str) -> bool:

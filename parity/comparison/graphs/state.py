@@ -46,8 +46,12 @@ class LoadedModel:
     notes: tuple[str, ...] = ()
 
 
+MAX_KEPT_WEIGHTS = 2**30
+"""The bytes of weights that are kept once they are read, beside those of the last two files."""
+
+
 class WeightFiles:
-    """Reads the `.npz` files of weights; the two that were read last are kept."""
+    """Reads the `.npz` files of weights; those that were read last are kept."""
 
     def __init__(self) -> None:
         self._kept: dict[Path, dict[str, Array]] = {}
@@ -56,11 +60,14 @@ class WeightFiles:
         """Return the weights of a file by name, which must not be changed."""
         values = self._kept.pop(path, None)
         if values is None:
-            while len(self._kept) > 1:
-                self._kept.pop(next(iter(self._kept)))
             values = load_npz(path)
         self._kept[path] = values
+        while len(self._kept) > 2 and self._count_bytes() > MAX_KEPT_WEIGHTS:
+            self._kept.pop(next(iter(self._kept)))
         return values
+
+    def _count_bytes(self) -> int:
+        return sum(array.nbytes for values in self._kept.values() for array in values.values())
 
 
 @dataclass(frozen=True)
