@@ -73,6 +73,10 @@ _MOST_VALUES, _MOST_VALUES_OF_ALL = 1 << 20, 1 << 23
 """The values of an earlier tensor, and about those of all of one row, that a search looks at."""
 
 
+Evidence = tuple[FailingLayer | None, Explanation | None]
+"""A failing operation and its explanation."""
+
+
 @dataclass(frozen=True)
 class GraphFinding:
     """The result of explaining one failing row of one subject."""
@@ -102,6 +106,7 @@ class GraphExplainer:
     """The reference's float64 tensors by id, channels first where the axes are known."""
     subject_tensors: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
     """By subject, what its operations read and give in the isolated run, channels first."""
+    notes: list[str] = field(default_factory=list)
     _canonical: dict[str, dict[str, Array]] = field(default_factory=dict)
     """The reference's weights of a node in canonical axes by role, by the node's id."""
     _layers: dict[str, Layer | None] = field(default_factory=dict)
@@ -115,8 +120,11 @@ class GraphExplainer:
     def explain(
         self, failures: Sequence[tuple[str, StageResult]], captures: Mapping[str, Path]
     ) -> list[GraphFinding]:
-        """Explain each (subject, isolated result); `captures` are the isolated ones by subject."""
-        findings = []
+        """Explain each (subject, isolated result); `captures` are the isolated ones by subject.
+
+        A row whose explanation fails is not explained, and `notes` says why.
+        """
+        findings: list[GraphFinding] = []
         elements = search.PAIR_ELEMENTS / max(len(failures), 1)
         with contextlib.ExitStack() as stack:
             readers = {
@@ -125,34 +133,47 @@ class GraphExplainer:
             for subject, result in failures:
                 row = self.state.table.by_name(result.row)
                 own = result.subjects[subject]
-                x_floor = max(own.x_floor, own.x_floor_max)
-                layer: FailingLayer | None = None
+                explained: list[Evidence] = []
                 actual = None
                 if result.floor is not None and row.name in readers[subject]:
                     actual = readers[subject].read(row.name)
-                    layer = self._build(subject, row, result.floor, actual)
-                explanation: Explanation | None = None
-                if layer is not None:
-                    explanation = self._search(layer, subject, row, elements)
-                    if layer.is_opaque and explanation is not None and explanation.proof is None:
-                        layer = explanation = None
-                inner: list[tuple[FailingLayer, Explanation]] = []
-                if actual is not None and (explanation is None or explanation.proof is None):
-                    # A row's tensor is the reference's where an operation reads it.
-                    known = {
-                        **self.subject_tensors.get(subject, {}),
-                        row.tensors[subject].tensor: self._in_own_axes(subject, row, actual),
-                    }
-                    inner = self._explain_inner(subject, row, known, elements)
-                    if layer is not None and not inner:
-                        inner = self._explain_attention(layer, row, known, elements)
-                findings += [GraphFinding(subject, row, x_floor, *each) for each in inner]
-                if not inner:
-                    if layer is not None:
-                        # What only the search needs is not kept for all rows.
-                        layer = replace(layer, earlier_tensors=())
-                    findings.append(GraphFinding(subject, row, x_floor, layer, explanation))
+                    try:
+                        explained = self._explain_row(subject, row, result.floor, actual, elements)
+                    except Exception as error:  # noqa: BLE001 - the others are explained
+                        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+                        self.notes.append(f"{row.name} of {subject} was not explained: {reason}")
+                x_floor = max(own.x_floor, own.x_floor_max)
+                findings += [
+                    GraphFinding(subject, row, x_floor, *each)
+                    for each in explained or [(None, None)]
+                ]
         return findings
+
+    def _explain_row(
+        self, subject: str, row: GraphRow, floor: Floor, actual: Array, elements: float
+    ) -> list[Evidence]:
+        """Return the evidence on a row and its explanation; several of the operations within it."""
+        layer = self._build(subject, row, floor, actual)
+        explanation: Explanation | None = None
+        if layer is not None:
+            explanation = self._search(layer, subject, row, elements)
+            if layer.is_opaque and explanation is not None and explanation.proof is None:
+                layer = explanation = None
+        if explanation is None or explanation.proof is None:
+            # A row's tensor is the reference's where an operation reads it.
+            known = {
+                **self.subject_tensors.get(subject, {}),
+                row.tensors[subject].tensor: self._in_own_axes(subject, row, actual),
+            }
+            inner = self._explain_inner(subject, row, known, elements)
+            if layer is not None and not inner:
+                inner = self._explain_attention(layer, row, known, elements)
+            if inner:
+                return inner
+        if layer is not None:
+            # What only the search needs is not kept for all rows.
+            layer = replace(layer, earlier_tensors=())
+        return [(layer, explanation)]
 
     def _in_own_axes(self, subject: str, row: GraphRow, actual: Array) -> Array:
         """Return a subject's tensor of a row as its other tensors are: channels first."""
@@ -164,12 +185,12 @@ class GraphExplainer:
 
     def _explain_inner(
         self, subject: str, row: GraphRow, known: Mapping[str, Array], elements: float
-    ) -> list[tuple[FailingLayer, Explanation]]:
+    ) -> list[Evidence]:
         """Return the operations of a row that differ, if both models write out the same ones.
 
         None unless the cause of each is proved. `known` are the subject's tensors by id.
         """
-        found: list[tuple[FailingLayer, Explanation]] = []
+        found: list[Evidence] = []
         for each in pair_inner_operations(self.state, subject, row, self.reference_tensors, known):
             failing = self._build_inner(subject, each, known)
             if failing is None:
@@ -184,7 +205,7 @@ class GraphExplainer:
 
     def _explain_attention(
         self, layer: FailingLayer, row: GraphRow, known: Mapping[str, Array], elements: float
-    ) -> list[tuple[FailingLayer, Explanation]]:
+    ) -> list[Evidence]:
         """Return the cause of attention that either model writes out, if it is proved."""
         state, subject = self.state, layer.subject
         nodes = list_row_nodes(state, subject, row)
@@ -632,7 +653,9 @@ def explain_rows(
             with contextlib.suppress(ParityError):
                 # Without them fewer causes are tried.
                 own[subject] = read_subject_tensors(state, runner, subject, mine, layers)
-        findings = GraphExplainer(state, tensors, own).explain(chosen, layers.captures)
+        explainer = GraphExplainer(state, tensors, own)
+        findings = explainer.explain(chosen, layers.captures)
+        notes += explainer.notes
     except Exception as error:  # noqa: BLE001 - the verdict never depends on what explains it
         reason = str(error).partition("\n")[0]
         kind = "" if isinstance(error, ParityError) else f"{type(error).__name__}: "

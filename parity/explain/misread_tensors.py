@@ -111,7 +111,9 @@ def find_other_place(
             continue
         own = np.arange(1, value.size + 1, dtype=np.float64).reshape(value.shape)
         read = _channels_first(graph, tensor, _follow(graph, tensor, {source: own}, MOST_STEPS))
-        if read is None or read.shape != wanted.shape or (read % 1).any() or read.min() < 1:
+        if read is None or read.shape != wanted.shape or not read.size:
+            continue
+        if (read % 1).any() or read.min() < 1:
             continue
         spots = np.unravel_index(read.astype(int) - 1, value.shape)
         found = value[spots]

@@ -361,5 +361,27 @@ def test_what_fails_in_explaining_is_a_note(tmp_path, monkeypatch):
     file.write_text(LEARNED)
     report = parity.compare(f"right={file}:net", f"wrong={file}:net,offset=1", export=False)
     assert report.verdict == "divergence"
-    assert report.causes == ()
-    assert "the differences were not explained: IndexError: no such thing" in report.notes
+    (cause,) = report.causes
+    assert cause.cause == "not-explained"
+    assert f"{cause.layer} of wrong was not explained: IndexError: no such thing" in report.notes
+
+
+def test_a_row_whose_explanation_fails_leaves_the_others(tmp_path, monkeypatch):
+    from parity.explain import diagnosis
+
+    explain = diagnosis.explain_layer
+
+    def fail_for_one(layer, **options):
+        if layer.subject == "first":
+            raise IndexError("no such thing")
+        return explain(layer, **options)
+
+    monkeypatch.setattr(diagnosis, "explain_layer", fail_for_one)
+    file = tmp_path / "net.py"
+    file.write_text(LEARNED)
+    others = [f"{name}={file}:net,offset=1" for name in ("first", "second")]
+    report = parity.compare(f"right={file}:net", *others, export=False)
+    assert {each.subject: each.cause for each in report.causes} == {
+        "first": "not-explained",
+        "second": "constant-offset",
+    }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -46,3 +48,14 @@ def test_two_steps_with_the_wanted_values_are_no_finding():
     steps[:, 4] = steps[:, 2]
     assert find_other_place(sliced(0), "y", {"x": steps}, steps[:, 2]) is None
     assert find_other_place(sliced(0), "y", {"x": steps}, steps[:, 3]) is not None
+
+
+def test_an_empty_part_is_no_finding():
+    graph = sliced(0)
+    hyper = {**graph.nodes[0].hyper, "ends": [0], "squeeze": []}
+    empty = replace(
+        graph,
+        nodes=(replace(graph.nodes[0], hyper=hyper),),
+        tensors={**graph.tensors, "y": Tensor("y", (2, 0, 3), "float32")},
+    )
+    assert find_other_place(empty, "y", {"x": STEPS}, STEPS[:, :0]) is None
