@@ -29,6 +29,7 @@ from parity.commands.values import (
     optional_path,
     parse_subjects,
 )
+from parity.comparison.graphs.image_shapes import DataImages
 from parity.defaults import PASS_BATCH, VALIDATION_SHARE
 from parity.errors import UsageError
 from parity.evaluation import judging
@@ -42,7 +43,7 @@ from parity.processes.executors.local import count_processes
 from parity.processes.references import REGISTERED
 from parity.report import evaluation as pages
 from parity.training.data.batches import BatchPlan, BatchReader
-from parity.training.data.images import FileImages, Images
+from parity.training.data.images import FileImages, Images, find_image_size
 from parity.training.data.labelled import LabelledImages, open_labelled
 from parity.training.data.loading import default_workers, open_loader
 
@@ -212,6 +213,7 @@ class _Plan:
             spec=self.model.spec(len(dataset.classes), dataset.channels),
             threads=self.count_threads(),
             input_shape=find_input_shape(self.model),
+            data=DataImages(dataset.channels, find_image_size(next(iter(dataset.splits.values())))),
         )
 
     def count_threads(self) -> int:
@@ -329,7 +331,7 @@ def _judge(
 
 
 def _notes(model: EvaluatedModel, models: LoadedModels) -> tuple[str, ...]:
-    notes = []
+    notes = [*models.notes]
     if not model.classes:
         notes.append(
             "the checkpoint does not tell its classes: those of the data were taken, in the order "

@@ -46,7 +46,7 @@ from parity.training.callbacks import Callbacks, EarlyStopping, EpochMetrics, Pl
 from parity.training.configuration import DEVICES, PRECISIONS, Configuration
 from parity.training.data.augmentation import Augmentation
 from parity.training.data.batches import Preprocessing
-from parity.training.data.images import FileImages
+from parity.training.data.images import FileImages, find_image_size
 from parity.training.data.loading import BatchLoader, default_workers, open_loader
 from parity.training.data.sources import DIGITS, open_dataset
 from parity.training.graph_models import GraphModelRequest, load_graph_models, name_run
@@ -303,6 +303,7 @@ def train(
                     classes=found,
                     data=dataset.name,
                     data_channels=dataset.channels,
+                    data_size=find_image_size(dataset.training),
                     image_size=size,
                     channels=channels,
                     init=_find_source(init),
