@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from parity import temporary
+from parity import files, temporary
 from parity.commands.evaluated_model import (
     EvaluatedModel,
     find_input_shape,
@@ -128,6 +128,8 @@ def evaluate(
     """
     progress = progress or no_progress
     require_outputs([html], [model, custom_objects], data=data, weights=weights, folder=out)
+    if html is not None:
+        files.require_suffix(html, ".html")
     if out is not None:
         pages.require_replaceable(Path(out))
     if jobs is not None and on is None:

@@ -208,7 +208,7 @@ def capture(
         from parity.commands.values import names_any_models
 
         if polygraphy is not None:
-            written = {"polygraphy": polygraphy}
+            written = {"json": polygraphy}
             require_writable(written, _list_inputs(references, options, custom_objects))
         if names_any_models(references or (), table=options["table"]):
             graph_request = build_graph_request(

@@ -370,6 +370,7 @@ def train(
     moment goes on with --resume, and ends bit for bit as if it had not.
     """
     with handle_errors():
+        from parity import files
         from parity.commands import train as training
         from parity.commands.outputs import require_outputs
         from parity.processes import registry
@@ -381,6 +382,9 @@ def train(
         run = out if out is not None else training.default_folder(model)
         RunFolder(run).require_other_outputs((json, html), registry.model_runtimes())
         require_outputs([json, html], [init], data=data, folder=run)
+        for path, suffix in ((json, ".json"), (html, ".html")):
+            if path is not None:
+                files.require_suffix(path, suffix)
         with show_progress() as update_progress:
             result = training.train(
                 model,
