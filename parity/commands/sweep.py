@@ -79,7 +79,7 @@ def sweep(
     files.require_writable_folder(folder)
     show("sweep", "reading the file")
     # Before the folder is made, so that a bad file leaves none.
-    plan = sweep_file.load(path, list_names=lambda zoo: list_zoo_names(zoo, folder))
+    plan = sweep_file.load(path, list_names=list_zoo_names)
     with open_store(folder) as store:
         # A cluster that cannot be reached is noticed before anything is installed.
         with open_executor(on, threads=plan.threads, count=jobs) as executor:
