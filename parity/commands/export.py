@@ -367,9 +367,9 @@ def _require_outputs(path: Path, record: str | Path | None, read: Sequence[str])
     files.require_suffix(path, ".onnx", only=True)
     if record is not None:
         files.require_writable(record)
-        files.require_suffix(record, ".json")
         if Path(record).resolve() == path.resolve():
             raise UsageError(f"--record {record}: is the ONNX file itself; give another name")
+        files.require_suffix(record, ".json")
 
 
 def _require_no_inputs(model: str, *given: object) -> None:
