@@ -101,7 +101,7 @@ def run_graph_comparison(
         if children is None:
             placement = plan_devices(request)
             children = stack.enter_context(
-                Children(python=request.python, timeout=request.timeout, gpu=placement.gpu)
+                Children(python=request.python, timeout=request.timeout, gpu=placement.uses_gpu)
             )
         folder = stack.enter_context(saved_captures.create_capture_folder(request.save_captures))
         placement = placement or Placement({})

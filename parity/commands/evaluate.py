@@ -12,7 +12,7 @@ from parity.commands.evaluated_model import (
     EvaluatedModel,
     find_input_shape,
     identify_model,
-    require_card,
+    require_gpu,
     require_working_runtime,
     share_threads,
 )
@@ -153,7 +153,7 @@ def evaluate(
     )
 
     if on in (None, LOCAL):
-        require_card(request)
+        require_gpu(request)
 
     def read_images() -> LabelledImages:
         progress("data", "reading images")

@@ -15,7 +15,7 @@ from parity.evaluation.models import LoadedModels, ModelRequest
 from parity.evaluation.passes import Outputs
 from parity.network import architectures
 from parity.network.spec import ModelSpec
-from parity.processes import cards
+from parity.processes import gpus
 from parity.processes.references import REGISTERED, WEIGHTS, ModelReference, parse_reference
 from parity.text import quote
 from parity.training.data.batches import Preprocessing
@@ -126,12 +126,12 @@ def require_working_runtime(models: LoadedModels, outputs: Outputs | None = None
         )
 
 
-def require_card(request: ModelRequest) -> None:
-    """Raise `MissingRuntimeError`, a line for each runtime, for device "gpu" without a card."""
+def require_gpu(request: ModelRequest) -> None:
+    """Raise `MissingRuntimeError`, a line for each runtime, for device "gpu" where none is."""
     if request.device != "gpu":
         return
     try:
-        cards.find_card()
+        gpus.find_gpu()
     except MissingRuntimeError:
         names = request.first_children
         subjects = [DeviceRequest(name, name, name, request.device) for name in names]

@@ -16,7 +16,7 @@ from parity.commands.evaluated_model import (
     EvaluatedModel,
     find_input_shape,
     identify_model,
-    require_card,
+    require_gpu,
     require_working_runtime,
     share_threads,
 )
@@ -209,7 +209,7 @@ def predict(
         )
         count = share_threads(len(request.first_children)) if threads is None else threads
         request = replace(request, threads=count)
-        require_card(request)
+        require_gpu(request)
         children = stack.enter_context(
             Children(python=interpreters, timeout=timeout, gpu=device == "gpu")
         )

@@ -155,7 +155,7 @@ def _run(
         except (ParityError, OSError) as error:
             results[cell.name] = _describe(cell, problem=str(error))
             continue
-        kinds = [hash_hardware(_select_card(cell, each)) for each in machines]
+        kinds = [hash_hardware(_select_gpu(cell, each)) for each in machines]
         record = store.find(address, kinds)
         if record is not None:
             results[cell.name] = _describe(cell, record=record, is_stored=True)
@@ -167,9 +167,9 @@ def _run(
     return [results[cell.name] for cell in plan.cells]
 
 
-def _select_card(cell: Cell, machine: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a machine's kind for a cell: without its card where that is not used."""
-    return {**machine, "card": None} if cell.device == "cpu" else dict(machine)
+def _select_gpu(cell: Cell, machine: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a machine's kind for a cell: without its GPU where that is not used."""
+    return {**machine, "gpu": None} if cell.device == "cpu" else dict(machine)
 
 
 def _build_task(plan: SweepFile, cell: Cell, address: str, prepared: _Environments) -> Task:

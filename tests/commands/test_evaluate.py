@@ -418,7 +418,7 @@ def test_samples_are_chosen_by_the_seed(net, data):
     assert images(0) == images(0) != images(1)
 
 
-def hide_card(*args):
+def hide_gpu(*args):
     raise MissingRuntimeError("no NVIDIA driver")
 
 
@@ -431,9 +431,9 @@ def hide_card(*args):
     ids=["evaluate", "predict"],
 )
 def test_a_gpu_that_is_not_there_is_a_line_for_each_runtime(command, checkpoint, data, monkeypatch):
-    from parity.processes import cards
+    from parity.processes import gpus
 
-    monkeypatch.setattr(cards, "find_card", hide_card)
+    monkeypatch.setattr(gpus, "find_gpu", hide_gpu)
     with pytest.raises(DeviceMissing) as error:
         command(checkpoint, data)
     lines = error.value.lines
@@ -444,11 +444,11 @@ def test_a_gpu_that_is_not_there_is_a_line_for_each_runtime(command, checkpoint,
 
 @pytest.mark.framework
 @pytest.mark.slow
-def test_a_runtime_that_cannot_use_the_card_does_not_compute_on_the_cpu(net, data, monkeypatch):
-    """A card that the driver has, and PyTorch does not see."""
-    from parity.processes import cards
+def test_a_runtime_that_cannot_use_the_gpu_does_not_compute_on_the_cpu(net, data, monkeypatch):
+    """A GPU that the driver has, and PyTorch does not see."""
+    from parity.processes import gpus
 
-    monkeypatch.setattr(cards, "find_card", lambda: None)
+    monkeypatch.setattr(gpus, "find_gpu", lambda: None)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(ChildError, match="no runtime can be evaluated: torch: ") as error:
         parity.predict(f"{net}:Net,2", data=data, image_size=16, subjects="torch", device="gpu")

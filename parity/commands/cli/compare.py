@@ -269,7 +269,9 @@ def _start_children(request: "Request") -> Iterator[dict[str, Any]]:
 
     placement = plan_placement(request)
     with (
-        Children(python=request.python, timeout=request.timeout, gpu=placement.gpu) as children,
+        Children(
+            python=request.python, timeout=request.timeout, gpu=placement.uses_gpu
+        ) as children,
         show_progress() as update_progress,
     ):
         children.start(request.runtimes)
