@@ -476,6 +476,11 @@ def parse_numbers(option: str, text: str) -> tuple[float, ...]:
         ) from None
 
 
+def _format_rate(rate: float) -> str:
+    """Return images a second, a small number with two digits."""
+    return f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
 def _print_result(result: "TrainingResult") -> None:
     columns = ["framework", "epochs", "loss", "accuracy", "val loss", "val accuracy", "best"]
     rows = []
@@ -492,7 +497,7 @@ def _print_result(result: "TrainingResult") -> None:
                 f"{last.validation_accuracy:.2%}",
                 f"{each.best_accuracy:.2%} in epoch {each.best_epoch}",
                 f"{each.seconds:.0f} s",
-                f"{each.images / max(each.seconds, 1e-9):.0f}",
+                _format_rate(each.images / max(each.seconds, 1e-9)),
             ]
         )
     console.print_table([*columns, "training", "images/s"], rows, right=columns[2:6])
