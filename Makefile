@@ -32,7 +32,7 @@ test:
 slow:
 	pytest -m slow
 
-# A source archive and a wheel, under dist/.
+# A wheel, under dist/.
 build:
 	python -m pip wheel --no-deps --wheel-dir dist .
 

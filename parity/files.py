@@ -31,6 +31,13 @@ _MAX_LINKS = 40
 LONGEST_TEXT = 64 * 2**20
 """Bytes of a text file that a user names, such as a table or a report."""
 
+FORMATS = frozenset({
+    ".csv", ".h5", ".html", ".jpg", ".json", ".jsonl", ".keras", ".md", ".npy", ".npz", ".onnx",
+    ".pdf", ".png", ".pt", ".pt2", ".pth", ".py", ".safetensors", ".svg", ".toml", ".tsv", ".xml",
+    ".yaml", ".yml", ".zip",
+})  # fmt: skip
+"""The suffixes that say what is in a file that these tools write or read."""
+
 _KINDS = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a FIFO",
@@ -173,6 +180,25 @@ def require_writable(path: str | Path) -> None:
         raise OutputError(f"{path}: cannot be written: there is no folder {folder}")
     if not os.access(folder, os.W_OK):
         raise OutputError(f"{path}: cannot be written: the folder {folder} is not writable")
+
+
+def require_suffix(path: str | Path, *suffixes: str, only: bool = False) -> None:
+    """Raise `OutputError` if the name of a file to be written says another format.
+
+    `suffixes` are those of what is written, the usual one first. Others of `FORMATS` are refused;
+    with `only` all others, since what reads such files goes by their names. A name without a
+    suffix, a device and a FIFO say nothing; `.5` of `net-1.5` is no suffix.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix in (*suffixes, "") or not (suffix in FORMATS or (only and suffix[1].isalpha())):
+        return
+    if _resolve(Path(path)).file is None:
+        return
+    expected = " or ".join(suffixes)
+    raise OutputError(
+        f"{path}: expected a name that ends in {expected}, which is what is written, found "
+        f"'{suffix}'; give {Path(path).with_suffix(suffixes[0])}"
+    )
 
 
 def require_writable_folder(path: str | Path) -> None:

@@ -229,3 +229,55 @@ def test_the_script_of_the_action_keeps_the_exit_code(tmp_path, line):
     assert done.returncode == 0
     assert f"code={line}" in (tmp_path / "output").read_text().splitlines()
     assert (tmp_path / "words").read_text().startswith("check my cases.toml --html ")
+
+
+GH = """#!/bin/sh
+printf '%s\\n' "$*" >>"$RUNNER_TEMP/calls"
+case "$*" in
+  *--paginate*) [ -z "$FOUND" ] || printf '1\\n%s\\n' "$FOUND" ;;
+  *body=@*) cp "${6#body=@}" "$RUNNER_TEMP/posted" ;;
+  pr*) cp "$7" "$RUNNER_TEMP/posted" ;;
+esac
+exit ${CODE:-0}
+"""
+"""Stands for GitHub's command: it keeps what it is called with and what would be posted."""
+
+
+@pytest.mark.parametrize(
+    ("found", "report", "code", "call"),
+    [
+        ("", "## text", 0, "pr comment 7 --repo me/mine --body-file "),
+        ("42", "## text", 0, "api --method PATCH repos/me/mine/issues/comments/42 --field body=@"),
+        ("", "## text", 1, "pr comment 7 --repo me/mine --body-file "),
+        ("", "", 0, None),
+        ("", None, 0, None),
+    ],
+)
+def test_the_action_posts_one_comment_of_its_own(found, report, code, call, tmp_path):
+    """A token that may not comment, and a check without a report, change nothing."""
+    (step,) = [each for each in read(ACTION)["runs"]["steps"] if "GH_TOKEN" in each.get("env", {})]
+    gh = tmp_path / "bin" / "gh"
+    gh.parent.mkdir()
+    gh.write_text(GH)
+    gh.chmod(0o755)
+    if report is not None:
+        (tmp_path / "parity.md").write_text(report)
+    mark = step["env"]["MARK"].replace("${{ inputs.name }}", "parity")
+    environment = {
+        "PATH": f"{gh.parent}:{os.environ['PATH']}", "RUNNER_TEMP": str(tmp_path),
+        "REPORT": str(tmp_path / "parity.md"), "NUMBER": "7", "REPOSITORY": "me/mine",
+        "MARK": mark, "FOUND": found, "CODE": str(code),
+    }  # fmt: skip
+    done = subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]], env=environment
+    )
+    assert done.returncode == 0
+    calls = tmp_path / "calls"
+    if call is None:
+        assert not calls.exists()
+        return
+    listed, posted = calls.read_text().splitlines()
+    assert listed.startswith("api --paginate repos/me/mine/issues/7/comments --jq ")
+    assert f'startswith("{mark}")' in listed
+    assert posted.startswith(call)
+    assert (tmp_path / "posted").read_text() == f"{mark}\n{report}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,10 @@ from parity.network.graph import Graph
 from parity.processes.children import Children
 
 COLUMNS = ("kind", "reference", "other", "shape", "weights", "confidence", "reason")
+
+
+_MANY = 5
+"""As many equal shapes in a row are one."""
 
 
 @dataclass(frozen=True)
@@ -225,7 +230,15 @@ def describe_graph(graph: Graph) -> list[dict[str, str]]:
 
 
 def _origins(graph: Graph, tensors: tuple[str, ...]) -> list[str]:
-    """Return the shape of each input of a join, so that both branches of an addition are seen."""
+    """Return the shape of each input of a join, so that both branches of an addition are seen.
+
+    Many equal ones in a row, as those of 32 groups, are one with their number.
+    """
     if len(tensors) < 2:
         return []
-    return ["×".join(map(str, graph.tensors[tensor].shape)) for tensor in tensors]
+    shapes = ("×".join(map(str, graph.tensors[tensor].shape)) for tensor in tensors)
+    found: list[str] = []
+    for shape, equal in itertools.groupby(shapes):
+        count = len(list(equal))
+        found += [shape] * count if count < _MANY else [f"{shape} ({count} times)"]
+    return found

@@ -6,7 +6,7 @@ import contextlib
 import math
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from parity.comparison.graphs.request import GraphRequest
 from parity.comparison.request import Request
 from parity.comparison.results import Outcome
 from parity.defaults import LIMIT
-from parity.errors import ParityError, UsageError
+from parity.errors import ChildError, ParityError, UsageError
 from parity.explain.messages import UNKNOWN
 from parity.report.model import Report
 from parity.text import describe_remaining, quote
@@ -173,7 +173,8 @@ def bisect(
 
     Raises `UsageError` for parameters that contradict one another, an unknown version or commit,
     and ends that do not differ as they should; `InterpreterError` if an end cannot be installed;
-    and what `parity.compare` raises, for the ends.
+    `ChildError` for one whose comparison has no verdict; and what `parity.compare` raises, with
+    the end's name.
 
     Example:
         >>> import parity
@@ -267,23 +268,37 @@ def _bisect(axis: Axis, judge: Judge, progress: Progress) -> BisectResult:
     for index, expected in ((0, GOOD), (last, BAD)):
         progress(axis.what, f"{axis.names[index]}, expected to be {expected}")
         start = time.perf_counter()
-        report = axis.compare(index)
+        with _name_end(axis.describe(index)):
+            report = axis.compare(index)
         outcome, reason = judge.judge(report)
-        if outcome != expected:
-            raise UsageError(_describe_wrong_end(axis, index, expected, outcome, reason))
+        _require_end(axis.describe(index), expected, outcome, reason)
         seconds = time.perf_counter() - start
         trials.append(Trial(axis.names[index], outcome, reason, seconds, report))
     low, high, skipped = search(len(axis.names), attempt)
     return _build_result(axis, judge, trials, low, high, skipped)
 
 
-def _describe_wrong_end(axis: Axis, index: int, expected: str, outcome: str, reason: str) -> str:
-    place = axis.describe(index)
+@contextlib.contextmanager
+def _name_end(place: str) -> Iterator[None]:
+    """Name the end in an error of its comparison."""
+    try:
+        yield
+    except ParityError as error:
+        error.args = (f"{place}: {error}", *error.args[1:])
+        raise
+
+
+def _require_end(place: str, expected: str, outcome: str, reason: str) -> None:
+    """Raise `ChildError` for an end that was not judged, `UsageError` for one that is not as said.
+
+    So the exit codes are those of a comparison: 3 for what could not be run, 2 for bad input.
+    """
     if outcome == SKIPPED:
-        return f"{place} could not be compared: {reason}"
-    if expected == GOOD:
-        return f"{place} is not good: {reason}; give a good one, or --figure for a figure"
-    return f"{place} is not bad: {reason}"
+        raise ChildError(f"{place} could not be compared: {reason}")
+    if outcome == expected:
+        return
+    remedy = "; give a good one, or --figure for a figure" if expected == GOOD else ""
+    raise UsageError(f"{place} is not {expected}: {reason}{remedy}")
 
 
 def _build_result(

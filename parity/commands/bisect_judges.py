@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from parity.comparison.results import Outcome, Verdict
-from parity.errors import UsageError
+from parity.errors import ChildError, UsageError
 from parity.report import wording
 from parity.report.model import Report
 from parity.text import quote
@@ -104,7 +104,7 @@ class FigureJudge:
             if self._subject in (None, subject)
         }
         if not figures:
-            raise UsageError("nothing was compared, so that there is no figure")
+            raise ChildError("nothing was compared, so that there is no figure")
         return figures
 
     def _find_grown(self, figures: Mapping[tuple[str, str], float]) -> tuple[str, str] | None:

@@ -25,7 +25,7 @@ from parity.commands.values import (
 from parity.comparison.graphs.request import GraphRequest, refuse_foreign_options
 from parity.comparison.placement import Placement
 from parity.comparison.request import Request
-from parity.files import require_writable
+from parity.files import require_suffix, require_writable
 from parity.network.table import Depth
 from parity.processes.children import Children
 
@@ -108,6 +108,7 @@ def capture(
     """
     if polygraphy is not None:
         require_writable(polygraphy)
+        require_suffix(polygraphy, ".json")
     settings: dict[str, Any] = {
         "classes": classes,
         "image_size": parse_image_size(image_size),

@@ -20,7 +20,7 @@ from parity.comparison.graphs.request import GraphRequest
 from parity.comparison.request import NAMES_MODEL, Request
 from parity.errors import MissingRuntimeError, UsageError
 from parity.network import architectures
-from parity.processes import cards, probe, registry, zoos
+from parity.processes import gpus, probe, registry, zoos
 from parity.processes.interpreters import select_interpreter
 from parity.processes.machine import processor_name
 from parity.processes.references import FILE, ZOO, ModelReference, parse_reference, split_name
@@ -146,14 +146,14 @@ def _describe_value(value: Any) -> Any:
 
 
 def describe_hardware(*, gpu: bool) -> dict[str, str | None]:
-    """Return the kind of this machine, and with `gpu` of its card."""
-    card = None
+    """Return the kind of this machine, and with `gpu` the name of its GPU."""
+    name = None
     if gpu:
         try:
-            card = cards.find_card().name
+            name = gpus.find_gpu().name
         except MissingRuntimeError:
-            card = None
-    return {"machine": platform.machine(), "processor": processor_name(), "card": card}
+            name = None
+    return {"machine": platform.machine(), "processor": processor_name(), "gpu": name}
 
 
 def hash_hardware(hardware: Mapping[str, str | None]) -> str:

@@ -21,7 +21,7 @@ FACTORY = "parity.commands.cell_runner:CellRunner"
 
 CPU_MACHINE = "parity.commands.cell_runner:describe_cpu_machine"
 GPU_MACHINE = "parity.commands.cell_runner:describe_gpu_machine"
-"""The names of the functions that describe a machine, without and with its card."""
+"""The names of the functions that describe a machine, without and with its GPU."""
 
 
 @dataclass(frozen=True)
@@ -69,5 +69,5 @@ def describe_cpu_machine() -> dict[str, str | None]:
 
 
 def describe_gpu_machine() -> dict[str, str | None]:
-    """Return the kind of this machine and of its card."""
+    """Return the kind of this machine and of its GPU."""
     return describe_hardware(gpu=True)

@@ -117,6 +117,7 @@ def check(
         [*paths.values(), lock.lock_path(case_file.path)],
         [str(path), *(name for case in case_file.cases for name in _list_inputs(case.request))],
     )
+    collection.require_suffixes(paths)
     result = run_cases(
         case_file, only=cases, update=update, on=on, progress=progress or no_progress
     )

@@ -268,7 +268,7 @@ def run_comparison(
         if children is None:
             placement = plan_placement(request)
             children = stack.enter_context(
-                Children(python=request.python, timeout=request.timeout, gpu=placement.gpu)
+                Children(python=request.python, timeout=request.timeout, gpu=placement.uses_gpu)
             )
             children.start(request.runtimes)
         placement = confirm_placement(placement or plan_placement(request), request, children)

@@ -101,7 +101,7 @@ def run_graph_comparison(
         if children is None:
             placement = plan_devices(request)
             children = stack.enter_context(
-                Children(python=request.python, timeout=request.timeout, gpu=placement.gpu)
+                Children(python=request.python, timeout=request.timeout, gpu=placement.uses_gpu)
             )
         folder = stack.enter_context(saved_captures.create_capture_folder(request.save_captures))
         placement = placement or Placement({})
@@ -295,8 +295,13 @@ def _explain_with(
         tensors.add_capture(layers.reference)
     divergences = locate_divergences(state, stages, layers)
     failures = [] if layers is None else layers.failures()
-    # Layers of other weights differ; their causes would be as many, and the same.
-    failures = [(name, result) for name, result in failures if name not in unrelated]
+    # Layers of other weights differ; their causes would be as many, and the same. An export has
+    # those of its model.
+    failures = [
+        (name, result)
+        for name, result in failures
+        if name not in unrelated and state.models[name].subject.exported_from not in unrelated
+    ]
     if request.explain and layers is not None and failures:
         runner.progress("parity", "explaining")
         explained = graph_layers.explain_rows(state, runner, tensors, failures, layers)

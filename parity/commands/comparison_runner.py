@@ -60,7 +60,7 @@ class ComparisonRunner:
 
     def _take_children(self, request: Request | GraphRequest, placement: Placement) -> Children:
         """Return the children of the previous comparison, reset, or new ones."""
-        key = sharing_key(request, gpu=placement.gpu)
+        key = sharing_key(request, gpu=placement.uses_gpu)
         if self._children is not None and key == self._key and self._count < MOST_COMPARISONS:
             self._count += 1
             for child in self._children:
@@ -69,7 +69,7 @@ class ComparisonRunner:
         self.close()
         self._key, self._count = key, 1
         self._children = self._stack.enter_context(
-            Children(python=request.python, timeout=request.timeout, gpu=placement.gpu)
+            Children(python=request.python, timeout=request.timeout, gpu=placement.uses_gpu)
         )
         return self._children
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from parity.errors import MissingRuntimeError, ParityError, UsageError
-from parity.processes import cache, cards, origin, probe, registry
+from parity.processes import cache, gpus, origin, probe, registry
 from parity.processes.children import Children
 from parity.processes.machine import environment_facts
 
@@ -33,7 +33,7 @@ class MachineStatus:
 
     environment: Mapping[str, Any]
     device: str
-    card: str
+    gpu: str
     """The GPU, or why there is none."""
     cache: Mapping[str, Any]
     runtimes: Sequence[RuntimeStatus]
@@ -71,43 +71,43 @@ def inspect_machine(
     device "gpu", a runtime that cannot use the GPU has a problem in `missing`. Frameworks are
     imported in children, in parallel.
     """
-    card, has_card = _describe_card()
+    gpu, has_gpu = _describe_gpu()
     runtimes = registry.frameworks()
-    if device == "gpu" and not has_card:
+    if device == "gpu" and not has_gpu:
         # No framework can use a GPU that the driver does not find, so none is started.
-        return _inspect_without_card(card, python or {})
-    with Children(python=python, timeout=timeout, gpu=device != "cpu" and has_card) as children:
+        return _inspect_without_gpu(gpu, python or {})
+    with Children(python=python, timeout=timeout, gpu=device != "cpu" and has_gpu) as children:
         children.start(runtimes)
         with children.threads(len(runtimes)) as pool:
             statuses = list(
-                pool.map(lambda name: _inspect_runtime(children, name, device, has_card), runtimes)
+                pool.map(lambda name: _inspect_runtime(children, name, device, has_gpu), runtimes)
             )
-    return _status(device, card, statuses)
+    return _status(device, gpu, statuses)
 
 
-def _status(device: str, card: str, statuses: Sequence[RuntimeStatus]) -> MachineStatus:
+def _status(device: str, gpu: str, statuses: Sequence[RuntimeStatus]) -> MachineStatus:
     """Return the status of the machine that these runtimes are on."""
     versions = {each.runtime: each.versions for each in statuses}
     return MachineStatus(
         environment=environment_facts(versions),
         device=device,
-        card=card,
+        gpu=gpu,
         cache=inspect_cache(),
         runtimes=statuses,
         clashes=origin.find_clashes(),
     )
 
 
-def _describe_card() -> tuple[str, bool]:
+def _describe_gpu() -> tuple[str, bool]:
     """Return (the GPU or why there is none, whether there is one)."""
     try:
-        return str(cards.find_card()), True
+        return str(gpus.find_gpu()), True
     except MissingRuntimeError as error:
         return str(error), False
 
 
-def _inspect_without_card(card: str, python: Mapping[str, str]) -> MachineStatus:
-    """Return the status of a machine without a GPU; `card` is the reason."""
+def _inspect_without_gpu(gpu: str, python: Mapping[str, str]) -> MachineStatus:
+    """Return the status of a machine without a GPU; `gpu` is the reason."""
     statuses = []
     for runtime in registry.frameworks():
         installation = probe.probe_interpreter(runtime, python.get(runtime))
@@ -117,17 +117,15 @@ def _inspect_without_card(card: str, python: Mapping[str, str]) -> MachineStatus
                 runtime=runtime,
                 python=installation.python,
                 versions=installation.versions,
-                missing=[f"{line}; {card}" for line in lines] or [f"{runtime}: {card}"],
+                missing=[f"{line}; {gpu}" for line in lines] or [f"{runtime}: {gpu}"],
             )
         )
-    return _status("gpu", card, statuses)
+    return _status("gpu", gpu, statuses)
 
 
-def _inspect_runtime(
-    children: Children, runtime: str, device: str, has_card: bool
-) -> RuntimeStatus:
+def _inspect_runtime(children: Children, runtime: str, device: str, has_gpu: bool) -> RuntimeStatus:
     """Return the versions, devices and flags of one child, or its error in `missing`."""
-    survey_device = "gpu" if device == "gpu" or (device == "auto" and has_card) else "cpu"
+    survey_device = "gpu" if device == "gpu" or (device == "auto" and has_gpu) else "cpu"
     child = children[runtime]
     try:
         hello = child.hello()
@@ -174,7 +172,7 @@ def format_status(status: MachineStatus) -> list[str]:
         f"parity    {machine['parity']}, Python {machine['python']}, {machine['system']}, "
         f"{machine['machine']}",
         f"processor {machine['processor']}, {machine['cores']} cores",
-        f"GPU       {status.card}",
+        f"GPU       {status.gpu}",
         f"cache     {status.cache['path']}, {status.cache['bytes'] / 1e6:.0f} MB"
         + ("" if status.cache["writable"] else ", cannot be written"),
     ]

@@ -7,12 +7,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from parity import temporary
+from parity import files, temporary
 from parity.commands.evaluated_model import (
     EvaluatedModel,
     find_input_shape,
     identify_model,
-    require_card,
+    require_gpu,
     require_working_runtime,
     share_threads,
 )
@@ -29,6 +29,7 @@ from parity.commands.values import (
     optional_path,
     parse_subjects,
 )
+from parity.comparison.graphs.image_shapes import DataImages
 from parity.defaults import PASS_BATCH, VALIDATION_SHARE
 from parity.errors import UsageError
 from parity.evaluation import judging
@@ -42,7 +43,7 @@ from parity.processes.executors.local import count_processes
 from parity.processes.references import REGISTERED
 from parity.report import evaluation as pages
 from parity.training.data.batches import BatchPlan, BatchReader
-from parity.training.data.images import FileImages, Images
+from parity.training.data.images import FileImages, Images, find_image_size
 from parity.training.data.labelled import LabelledImages, open_labelled
 from parity.training.data.loading import default_workers, open_loader
 
@@ -127,6 +128,8 @@ def evaluate(
     """
     progress = progress or no_progress
     require_outputs([html], [model, custom_objects], data=data, weights=weights, folder=out)
+    if html is not None:
+        files.require_suffix(html, ".html")
     if out is not None:
         pages.require_replaceable(Path(out))
     if jobs is not None and on is None:
@@ -150,7 +153,7 @@ def evaluate(
     )
 
     if on in (None, LOCAL):
-        require_card(request)
+        require_gpu(request)
 
     def read_images() -> LabelledImages:
         progress("data", "reading images")
@@ -212,6 +215,7 @@ class _Plan:
             spec=self.model.spec(len(dataset.classes), dataset.channels),
             threads=self.count_threads(),
             input_shape=find_input_shape(self.model),
+            data=DataImages(dataset.channels, find_image_size(next(iter(dataset.splits.values())))),
         )
 
     def count_threads(self) -> int:
@@ -329,7 +333,7 @@ def _judge(
 
 
 def _notes(model: EvaluatedModel, models: LoadedModels) -> tuple[str, ...]:
-    notes = []
+    notes = [*models.notes]
     if not model.classes:
         notes.append(
             "the checkpoint does not tell its classes: those of the data were taken, in the order "

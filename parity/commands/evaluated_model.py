@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parity.commands.values import ImageSize, parse_image_size
+from parity.comparison.graphs.image_shapes import OpenShape
 from parity.comparison.placement import DeviceRequest, place_subjects
 from parity.errors import ChildError, InputError, MissingRuntimeError, UsageError
 from parity.evaluation.models import LoadedModels, ModelRequest
 from parity.evaluation.passes import Outputs
 from parity.network import architectures
 from parity.network.spec import ModelSpec
-from parity.processes import cards
+from parity.processes import gpus
 from parity.processes.references import REGISTERED, WEIGHTS, ModelReference, parse_reference
 from parity.text import quote
 from parity.training.data.batches import Preprocessing
@@ -105,14 +106,12 @@ def share_threads(children: int) -> int:
     return max(1, (available or 1) // children)
 
 
-def find_input_shape(model: EvaluatedModel) -> tuple[int, int, int] | None:
-    """Return the (C, H, W) that the user or the checkpoint states; None if neither does."""
+def find_input_shape(model: EvaluatedModel) -> OpenShape:
+    """Return the (C, H, W) that the user or the checkpoint states; None for what neither does."""
     trained = None if model.description is None else model.description.preprocessing
     size = model.image_size or (None if trained is None else trained.image_size)
     channels = model.channels or (None if trained is None else trained.channels)
-    if size is None:
-        return None
-    return (channels or 3, *size)
+    return (channels, *(size or (None, None)))
 
 
 def require_working_runtime(models: LoadedModels, outputs: Outputs | None = None) -> None:
@@ -127,12 +126,12 @@ def require_working_runtime(models: LoadedModels, outputs: Outputs | None = None
         )
 
 
-def require_card(request: ModelRequest) -> None:
-    """Raise `MissingRuntimeError`, a line for each runtime, for device "gpu" without a card."""
+def require_gpu(request: ModelRequest) -> None:
+    """Raise `MissingRuntimeError`, a line for each runtime, for device "gpu" where none is."""
     if request.device != "gpu":
         return
     try:
-        cards.find_card()
+        gpus.find_gpu()
     except MissingRuntimeError:
         names = request.first_children
         subjects = [DeviceRequest(name, name, name, request.device) for name in names]

@@ -364,10 +364,12 @@ def _require_outputs(path: Path, record: str | Path | None, read: Sequence[str])
     """
     files.require_other_files([path, *([] if record is None else [record])], read)
     files.require_plain_file(path)
+    files.require_suffix(path, ".onnx", only=True)
     if record is not None:
         files.require_writable(record)
         if Path(record).resolve() == path.resolve():
             raise UsageError(f"--record {record}: is the ONNX file itself; give another name")
+        files.require_suffix(record, ".json")
 
 
 def _require_no_inputs(model: str, *given: object) -> None:

@@ -179,7 +179,8 @@ class _Repairer:
                 raise _failure(report, self.name)
             repairs = _derive(findings.explanations, self.name)
             if not repairs:
-                return None, _describe_rest(report)
+                base = state.reference.subject.name
+                return None, _describe_rest(report) + self._describe_weights(report, base)
             planned = self._plan(state, runner, repairs)
             # A checkpoint of a model that lacks a weight does not fit the one that has it: the
             # values are those of the next comparison.
@@ -213,6 +214,13 @@ class _Repairer:
             places = {p: CallPlace.from_json(each) for p, each in answer["places"].items()}
         source = SourceFiles(places, self._read_texts(places, self._round.texts))
         return [plan_repair(state, self.name, each, source, self._suffix()) for each in repairs]
+
+    def _describe_weights(self, report: Report, base: str) -> str:
+        """Return the option for models whose weights differ everywhere, which has no cause."""
+        weights = report.levels["weights"]
+        if report.causes or weights.outcome is not Outcome.FAIL or self._suffix():
+            return ""
+        return f"; {weights.messages[0]}; --weights {base} compares both with those of {base}"
 
     def _suffix(self) -> str:
         """Return the suffix of the subject's file, empty where it is code."""

@@ -153,6 +153,7 @@ def history(
     if svg is not None:
         files.require_writable(svg)
         files.require_other_files([svg], map(str, lock_files))
+        files.require_suffix(svg, ".svg")
     notes: list[str] = []
     if git or len(lock_files) == 1:
         if len(lock_files) > 1:

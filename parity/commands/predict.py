@@ -16,7 +16,7 @@ from parity.commands.evaluated_model import (
     EvaluatedModel,
     find_input_shape,
     identify_model,
-    require_card,
+    require_gpu,
     require_working_runtime,
     share_threads,
 )
@@ -30,6 +30,7 @@ from parity.commands.values import (
     optional_path,
     parse_subjects,
 )
+from parity.comparison.graphs.image_shapes import DataImages
 from parity.defaults import PASS_BATCH, TOP, VALIDATION_SHARE
 from parity.errors import InputError, UsageError
 from parity.evaluation import fonts, judging, pictures
@@ -42,7 +43,12 @@ from parity.processes.children import Children
 from parity.report.evaluation import read_thumbnail
 from parity.training.data import decoding
 from parity.training.data.batches import BatchPlan, BatchReader
-from parity.training.data.images import FileImages, Images, SelectedImages
+from parity.training.data.images import (
+    FileImages,
+    Images,
+    SelectedImages,
+    find_image_size,
+)
 from parity.training.data.labelled import open_labelled
 from parity.training.data.loading import open_loader
 
@@ -199,10 +205,11 @@ def predict(
             device=device,
             python=interpreters,
             input_shape=find_input_shape(known),
+            data=DataImages(selection.channels, find_image_size(selection.images)),
         )
         count = share_threads(len(request.first_children)) if threads is None else threads
         request = replace(request, threads=count)
-        require_card(request)
+        require_gpu(request)
         children = stack.enter_context(
             Children(python=interpreters, timeout=timeout, gpu=device == "gpu")
         )
@@ -232,7 +239,7 @@ def predict(
         )
         for index, true in enumerate(selection.true)
     )
-    notes: list[str] = []
+    notes = [*models.notes]
     if target is not None:
         _draw(target, predictions, reader)
         names = [text for p in predictions for text in (p.true or "", _first(p).name)]

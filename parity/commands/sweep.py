@@ -79,7 +79,7 @@ def sweep(
     files.require_writable_folder(folder)
     show("sweep", "reading the file")
     # Before the folder is made, so that a bad file leaves none.
-    plan = sweep_file.load(path, list_names=lambda zoo: list_zoo_names(zoo, folder))
+    plan = sweep_file.load(path, list_names=list_zoo_names)
     with open_store(folder) as store:
         # A cluster that cannot be reached is noticed before anything is installed.
         with open_executor(on, threads=plan.threads, count=jobs) as executor:
@@ -155,7 +155,7 @@ def _run(
         except (ParityError, OSError) as error:
             results[cell.name] = _describe(cell, problem=str(error))
             continue
-        kinds = [hash_hardware(_select_card(cell, each)) for each in machines]
+        kinds = [hash_hardware(_select_gpu(cell, each)) for each in machines]
         record = store.find(address, kinds)
         if record is not None:
             results[cell.name] = _describe(cell, record=record, is_stored=True)
@@ -167,9 +167,9 @@ def _run(
     return [results[cell.name] for cell in plan.cells]
 
 
-def _select_card(cell: Cell, machine: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a machine's kind for a cell: without its card where that is not used."""
-    return {**machine, "card": None} if cell.device == "cpu" else dict(machine)
+def _select_gpu(cell: Cell, machine: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a machine's kind for a cell: without its GPU where that is not used."""
+    return {**machine, "gpu": None} if cell.device == "cpu" else dict(machine)
 
 
 def _build_task(plan: SweepFile, cell: Cell, address: str, prepared: _Environments) -> Task:

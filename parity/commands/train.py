@@ -35,7 +35,7 @@ from parity.explain.training import explain_step
 from parity.network import architectures, weights
 from parity.network.table import LayerTable
 from parity.numerics.losses import LOSSES
-from parity.processes import cards, registry
+from parity.processes import gpus, registry
 from parity.processes.child import Child
 from parity.processes.children import Children
 from parity.processes.references import parse_reference, split_name
@@ -46,7 +46,7 @@ from parity.training.callbacks import Callbacks, EarlyStopping, EpochMetrics, Pl
 from parity.training.configuration import DEVICES, PRECISIONS, Configuration
 from parity.training.data.augmentation import Augmentation
 from parity.training.data.batches import Preprocessing
-from parity.training.data.images import FileImages
+from parity.training.data.images import FileImages, find_image_size
 from parity.training.data.loading import BatchLoader, default_workers, open_loader
 from parity.training.data.sources import DIGITS, open_dataset
 from parity.training.graph_models import GraphModelRequest, load_graph_models, name_run
@@ -281,7 +281,7 @@ def train(
         configure(_placeholder(references, channels or dataset.channels))
         name = name_run(references)
         # The frameworks of the references are known once they are read.
-        _require_card(device)
+        _require_gpu(device)
     folder = RunFolder(Path(out) if out is not None else Path("runs") / name)
     if configuration is not None:
         saved = _open_folder(folder, configuration, resume=resume)
@@ -303,6 +303,7 @@ def train(
                     classes=found,
                     data=dataset.name,
                     data_channels=dataset.channels,
+                    data_size=find_image_size(dataset.training),
                     image_size=size,
                     channels=channels,
                     init=_find_source(init),
@@ -381,17 +382,17 @@ def _place(
     python: Mapping[str, str],
     children: Mapping[str, str] | None = None,
 ) -> Placement:
-    """Raise `MissingRuntimeError` for a card, `UsageError` for a precision that is not there."""
+    """Raise `MissingRuntimeError` for a GPU, `UsageError` for a precision that is not there."""
     names = {name: (children or {}).get(name, name) for name in frameworks}
     return place_subjects(_request_devices(names, device), precision=precision, python=python)
 
 
-def _require_card(device: str) -> None:
-    """Raise `MissingRuntimeError` if a card is asked for and there is none."""
+def _require_gpu(device: str) -> None:
+    """Raise `MissingRuntimeError` if a GPU is asked for and there is none."""
     if device != "gpu":
         return
     try:
-        cards.find_card()
+        gpus.find_gpu()
     except MissingRuntimeError as error:
         raise MissingRuntimeError(f"--device gpu: {error}; leave it out to use the CPU") from None
 

@@ -12,7 +12,7 @@ from typing import Any
 from parity.commands.notebooks import show_in_notebooks
 from parity.commands.values import Progress, no_progress
 from parity.errors import MissingRuntimeError, UsageError
-from parity.processes import cards, probe, registry
+from parity.processes import gpus, probe, registry
 from parity.processes.warm import launch
 from parity.processes.warm.launch import ServerStatus
 from parity.text import quote, suggest
@@ -90,7 +90,7 @@ def warm(
         current = None
     if current is None:
         (progress or no_progress)("warm", f"starting {', '.join(chosen)}")
-        launch.start_server(chosen, idle_s=60.0 * idle_minutes, gpu=_has_card())
+        launch.start_server(chosen, idle_s=60.0 * idle_minutes, gpu=_has_gpu())
     return _wait(progress or no_progress)
 
 
@@ -131,9 +131,9 @@ def _select_runtimes(names: Sequence[str]) -> list[str]:
     return chosen
 
 
-def _has_card() -> bool:
+def _has_gpu() -> bool:
     """Return whether the commands' children may use a GPU, which `--device auto` then does."""
     with contextlib.suppress(MissingRuntimeError):
-        cards.find_card()
+        gpus.find_gpu()
         return True
     return False

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from parity.errors import MissingRuntimeError, ParityError, UsageError
-from parity.processes import cards, probe, registry
+from parity.processes import gpus, probe, registry
 from parity.processes.interpreters import select_interpreter
 from parity.processes.subjects import parse_child_name
 
@@ -30,14 +30,14 @@ class Placement:
 
     devices: Mapping[str, str]
     note: str | None = None
-    card: cards.Card | None = None
+    gpu: gpus.Gpu | None = None
     unconfirmed: tuple[str, ...] = ()
     """Subjects that the driver allows on the GPU, before their runtimes confirm it."""
     facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """By child, the card and the libraries that its runtime reports."""
+    """By child, the GPU and the libraries that its runtime reports."""
 
     @property
-    def gpu(self) -> bool:
+    def uses_gpu(self) -> bool:
         """Whether any subject runs on the GPU."""
         return "gpu" in self.devices.values()
 
@@ -55,7 +55,7 @@ class DeviceRequest:
     device: str
 
 
-def plan_placement(request: Request, *, load_driver: cards.Load | None = None) -> Placement:
+def plan_placement(request: Request, *, load_driver: gpus.Load | None = None) -> Placement:
     """Place the subjects of a comparison with a layer table; see `place_subjects`."""
     return place_subjects(
         _list_requests(request),
@@ -70,7 +70,7 @@ def place_subjects(
     *,
     precision: str,
     python: Mapping[str, str],
-    load_driver: cards.Load | None = None,
+    load_driver: gpus.Load | None = None,
 ) -> Placement:
     """Place the subjects before any child is started; this takes milliseconds.
 
@@ -79,7 +79,7 @@ def place_subjects(
     """
     placement = Placement({subject.name: subject.device for subject in subjects})
     if {subject.device for subject in subjects} - {"cpu"}:
-        placement = _place_on_card(subjects, python, load_driver)
+        placement = _place_on_gpu(subjects, python, load_driver)
     refusals = {
         subject.name: reason
         for subject in subjects
@@ -93,15 +93,15 @@ def place_subjects(
     return placement
 
 
-def _place_on_card(
+def _place_on_gpu(
     subjects: Sequence[DeviceRequest],
     python: Mapping[str, str],
-    load_driver: cards.Load | None,
+    load_driver: gpus.Load | None,
 ) -> Placement:
     requested = {subject.name: subject.device for subject in subjects}
     on_gpu = [subject for subject in subjects if subject.device == "gpu"]
     try:
-        card = cards.find_card() if load_driver is None else cards.find_card(load_driver)
+        gpu = gpus.find_gpu() if load_driver is None else gpus.find_gpu(load_driver)
     except MissingRuntimeError as error:
         if on_gpu:
             raise DeviceMissing(_describe_gpu_problems(on_gpu, python, str(error))) from None
@@ -115,11 +115,11 @@ def _place_on_card(
     auto = [subject for subject in subjects if subject.device == "auto"]
     problems = _describe_gpu_problems(auto, python)
     if problems:
-        return _fall_back_to_cpu(Placement(requested, card=card), problems)
+        return _fall_back_to_cpu(Placement(requested, gpu=gpu), problems)
     devices = {name: "gpu" if device == "auto" else device for name, device in requested.items()}
     unconfirmed = tuple(name for name, device in devices.items() if device == "gpu")
-    note = f"device auto: on the GPU, {card.name}" if auto else None
-    return Placement(devices, note, card, unconfirmed)
+    note = f"device auto: on the GPU, {gpu.name}" if auto else None
+    return Placement(devices, note, gpu, unconfirmed)
 
 
 def _fall_back_to_cpu(placement: Placement, lines: Iterable[str]) -> Placement:
@@ -127,7 +127,7 @@ def _fall_back_to_cpu(placement: Placement, lines: Iterable[str]) -> Placement:
     return Placement(
         devices,
         f"device auto: on the CPU, since not every runtime can use the GPU: {'; '.join(lines)}",
-        placement.card,
+        placement.gpu,
         tuple(name for name, device in devices.items() if device == "gpu"),
     )
 
@@ -163,7 +163,7 @@ def confirm_placement(placement: Placement, request: Request, children: Children
 def confirm_devices(
     placement: Placement, subjects: Sequence[DeviceRequest], children: Children
 ) -> Placement:
-    """Ask the runtimes, once they are started, whether they can use the card.
+    """Ask the runtimes, once they are started, whether they can use the GPU.
 
     Raises `DeviceMissing` if one that must use it cannot. If one placed by `auto` cannot, all
     subjects placed by `auto` move to the CPU.
@@ -197,7 +197,7 @@ def confirm_devices(
             name: "cpu" if name in auto else device for name, device in placement.devices.items()
         }
         note = "device auto: on the CPU, since not every runtime can use the GPU: "
-        return Placement(devices, note + "; ".join(refusals.values()), placement.card, (), facts)
+        return Placement(devices, note + "; ".join(refusals.values()), placement.gpu, (), facts)
     return replace(placement, unconfirmed=(), facts=facts)
 
 

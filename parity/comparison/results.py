@@ -86,7 +86,7 @@ class SubjectFacts:
     """The ONNX file that it is, as the user named it; "" for a model that is no such file."""
     proof: Mapping[str, Any] = field(default_factory=dict)
     """The devices that the runtime reports: the output's device, or the session's providers and
-    their nodes; on a GPU also the card, CUDA and cuDNN."""
+    their nodes; on a GPU also its name, CUDA and cuDNN."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ class Runner:
     build_manifest: BuildManifest
     progress: Progress = lambda runtime, text: None
     run_lock: AbstractContextManager[Any] = field(default_factory=nullcontext)
-    """Acquired while a model runs: a small card has no memory for two runtimes at a time."""
+    """Acquired while a model runs: a small GPU has no memory for two runtimes at a time."""
 
     def with_input(self, path: Path) -> Self:
         """Return a runner of the same children on another input file."""

@@ -13,6 +13,14 @@ import numpy as np
 
 from parity.comparison.cache_entries import build_tap_names, graph_key
 from parity.comparison.checkpoints import CANONICAL, convert_checkpoint, detect_format
+from parity.comparison.graphs.image_shapes import (
+    DataImages,
+    OpenShape,
+    fill_shape,
+    find_image_shape,
+    read_stated_shape,
+)
+from parity.comparison.graphs.inputs import DeclaredInput, format_shape
 from parity.errors import (
     ChildError,
     DeviceMemoryError,
@@ -38,9 +46,6 @@ from parity.text import quote
 
 Progress = Callable[[str, str], None]
 
-DEFAULT_SHAPE = (3, 224, 224)
-"""The images of a model that declares no shape."""
-
 SUBJECT_ERRORS = (
     MissingRuntimeError, ChildError, DeviceMemoryError, FlagError, ModelExportError,
 )  # fmt: skip
@@ -52,11 +57,13 @@ class ModelRequest:
     """A model to evaluate. Raises `UsageError` for subjects that it does not have.
 
     `spec` is a registered architecture, whose `weights` are given; else `reference` names any
-    model. `input_shape` is (C, H, W), by default what the model declares. `subjects` are all that
-    there are if it is empty.
+    model. `input_shape` is the (C, H, W) that the user or the checkpoint states, by default what
+    the model states or runs on; `data` are the images that it will be given. `subjects` are all
+    that there are if it is empty.
     """
 
-    input_shape: tuple[int, int, int] | None = None
+    input_shape: OpenShape = (None, None, None)
+    data: DataImages = field(default_factory=lambda: DataImages(3))
     spec: ModelSpec | None = None
     reference: ModelReference | None = None
     weights: Path | None = None
@@ -124,8 +131,9 @@ class LoadedModels:
     predictors: dict[str, Predictor] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     reference: Predictor | None = None
-    input_shape: tuple[int, int, int] = DEFAULT_SHAPE
+    input_shape: tuple[int, int, int] = (0, 0, 0)
     versions: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class ModelLoader:
@@ -317,11 +325,8 @@ class ModelLoader:
             runtime = error.framework or candidates[-1]
             self._load_in(runtime, reference)
         inputs = self._children[runtime].call("read_inputs")["inputs"]
-        if len(inputs) != 1:
-            names = ", ".join(each["name"] for each in inputs)
-            raise InputError(f"{runtime}: the model takes {names}; expected one input, the images")
-        self._loaded.input_shape = (
-            self._request.input_shape or _declared_shape(inputs) or DEFAULT_SHAPE
+        self._loaded.input_shape = self._choose_shape(
+            reference.text, runtime, [DeclaredInput.from_json(each) for each in inputs]
         )
         if runtime not in registry.model_runtimes():
             if self._request.weights is not None:
@@ -341,6 +346,39 @@ class ModelLoader:
             self._loaded.failures[name] = str(error)
             return
         self._add(name, graph_runtime)
+
+    def _choose_shape(
+        self, name: str, runtime: str, declared: Sequence[DeclaredInput]
+    ) -> tuple[int, int, int]:
+        """Return the (C, H, W) of the images: wanted, stated, what the model runs on, the data's.
+
+        Raises `UsageError` for a shape that the model does not state, `InputError` for one that it
+        does not run on.
+        """
+        stated = read_stated_shape(name, runtime, declared)
+        wanted = fill_shape(self._request.input_shape, stated)
+        channels, height, width = wanted
+        if wanted == stated and channels and height and width:
+            return channels, height, width
+        if any(spec.origin == "declared" for spec in declared):
+            for size, own, option in zip(
+                wanted, stated, ("--channels", "--image-size", "--image-size"), strict=True
+            ):
+                if own not in (None, size):
+                    raise UsageError(
+                        f"{option}: {name} takes images of {format_shape(stated)}, the images have "
+                        f"{format_shape(wanted)}; leave it out"
+                    )
+        found = find_image_shape(name, self._children[runtime], wanted, self._request.data)
+        if None in wanted:
+            shape = format_shape(found.shape)
+            self._loaded.notes += (
+                f"{name}: states no size of its images; it runs on {shape}"
+                if found.is_only
+                else f"{name}: states no size of its images; it is given {shape}, which "
+                "--image-size and --channels change",
+            )
+        return found.shape
 
     def _load_in(self, runtime: str, reference: ModelReference) -> None:
         child = self._children[runtime]
@@ -362,7 +400,10 @@ class ModelLoader:
     def _export_reference(self, runtime: str, graph_runtime: str, name: str) -> None:
         child = self._children[runtime]
         arrays = self._folder / "inputs.npz"
-        save_npz(str(arrays), {name: np.zeros((1, *self._loaded.input_shape), np.float32)})
+        images = np.zeros((1, *self._loaded.input_shape), np.float32)
+        if runtime == "keras":
+            images = images.transpose(0, 2, 3, 1)
+        save_npz(str(arrays), {name: images})
         path = self._folder / f"{runtime}.onnx"
         self._progress(runtime, "exporting to ONNX")
         child.call("export_graph", path=str(path), inputs=str(arrays), opset=None)
@@ -388,17 +429,3 @@ def _require_classes(path: Path, spec: ModelSpec, table: LayerTable) -> None:
             f"{path}: the checkpoint has {shape[0]} classes, the data have {spec.classes}; give "
             "data with the model's classes"
         )
-
-
-def _declared_shape(inputs: Sequence[Mapping[str, Any]]) -> tuple[int, int, int] | None:
-    """Return the (C, H, W) that a model's one input declares; None where it leaves some open."""
-    if len(inputs) != 1 or inputs[0]["shape"] is None or len(inputs[0]["shape"]) != 4:
-        return None
-    _, *sizes = inputs[0]["shape"]
-    if any(size is None for size in sizes):
-        return None
-    if sizes[-1] in (1, 3) and sizes[0] not in (1, 3):
-        height, width, channels = sizes
-    else:
-        channels, height, width = sizes
-    return (channels, height, width)

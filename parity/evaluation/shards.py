@@ -102,7 +102,7 @@ def merge_models(found: Sequence[LoadedModels]) -> LoadedModels:
     }
     children = {models.reference and models.reference.child for models in found}
     reference = first.reference if len(children) == 1 else None
-    return LoadedModels(predictors, failures, reference, first.input_shape, versions)
+    return LoadedModels(predictors, failures, reference, first.input_shape, versions, first.notes)
 
 
 def find_other_versions(found: Sequence[LoadedModels]) -> dict[str, list[str]]:

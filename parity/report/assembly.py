@@ -118,9 +118,9 @@ def _describe_weight_source(request: Request) -> str:
 
 
 def _collect_environment(state: State) -> dict[str, Any]:
-    card = state.placement.card
+    gpu = state.placement.gpu
     facts = environment_facts(state.versions)
-    return facts if card is None else {**facts, "card": card.to_json()}
+    return facts if gpu is None else {**facts, "card": gpu.to_json()}
 
 
 def _collect_notes(state: State, findings: Findings) -> tuple[str, ...]:
@@ -151,7 +151,7 @@ def _collect_subject_facts(state: State, subject: str) -> SubjectFacts:
         ),
         None,
     )
-    card = state.placement.facts.get(request.child(subject), {}) if device == "gpu" else {}
+    gpu = state.placement.facts.get(request.child(subject), {}) if device == "gpu" else {}
     return SubjectFacts(
         runtime=f"{name} {run.versions[name]}",
         backend=backend,
@@ -161,7 +161,7 @@ def _collect_subject_facts(state: State, subject: str) -> SubjectFacts:
         flags=run.flags,
         seconds=run.seconds,
         file=_find_graph_file(request, subject),
-        proof={**run.proof, **card},
+        proof={**run.proof, **gpu},
     )
 
 

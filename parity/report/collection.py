@@ -43,6 +43,13 @@ def require_writable(paths: Mapping[str, Path], names: Sequence[str]) -> None:
             files.require_writable(path)
 
 
+def require_suffixes(paths: Mapping[str, Path]) -> None:
+    """Raise `OutputError` for the name of a file that says another format than its report's."""
+    for form, path in paths.items():
+        if not is_folder(path):
+            files.require_suffix(path, formats.find_suffix(form))
+
+
 def is_folder(path: Path) -> bool:
     """Whether a report's path is a folder: it exists as one, or its name has no suffix."""
     return path.is_dir() or not path.suffix

@@ -119,11 +119,11 @@ def _judge_numerics(findings: GraphFindings) -> Level:
 
 
 def _collect_environment(state: GraphState) -> dict[str, Any]:
-    card = state.placement.card
+    gpu = state.placement.gpu
     facts = environment_facts(
         {model.subject.child: model.versions for model in state.models.values()}
     )
-    return facts if card is None else {**facts, "card": card.to_json()}
+    return facts if gpu is None else {**facts, "card": gpu.to_json()}
 
 
 def _collect_notes(state: GraphState, findings: GraphFindings) -> tuple[str, ...]:
@@ -150,7 +150,7 @@ def _collect_facts(state: GraphState, findings: GraphFindings, name: str) -> Sub
     package = info.main_package
     run = (findings.runs or {}).get(name)
     on_gpu = model.subject.device == "gpu"
-    card = state.placement.facts.get(model.subject.child, {}) if on_gpu else {}
+    gpu = state.placement.facts.get(model.subject.child, {}) if on_gpu else {}
     return SubjectFacts(
         runtime=f"{package} {model.versions.get(package, '')}".strip(),
         device=model.subject.device,
@@ -162,7 +162,7 @@ def _collect_facts(state: GraphState, findings: GraphFindings, name: str) -> Sub
         },
         failure=state.failures.get(name),
         file=_find_file(model.subject),
-        proof={**card, **({} if run is None else run.facts.get("proof", {}))},
+        proof={**gpu, **({} if run is None else run.facts.get("proof", {}))},
     )
 
 

@@ -62,7 +62,7 @@ class Framework:
         raise NotImplementedError
 
     def require_device(self, *, device: str) -> dict[str, Any]:
-        """Return the card and its libraries; raises `MissingRuntimeError` for what is missing."""
+        """Return the GPU and its libraries; raises `MissingRuntimeError` for what is missing."""
         raise NotImplementedError
 
     def release_memory(self) -> None:

@@ -75,6 +75,14 @@ class GraphFramework:
         """
         raise NotImplementedError
 
+    def try_image_shapes(self, *, shapes: list[list[int]], enough: int) -> dict[str, Any]:
+        """Return those of `shapes`, each (C, H, W), on which a model of one input runs.
+
+        "shapes" in the answer has at most `enough` of them, in their order; "error" is why one
+        did not run. A framework that cannot try them returns the first ones.
+        """
+        return {"shapes": shapes[:enough], "error": ""}
+
     def record(self, inputs: Mapping[str, Array]) -> Graph:
         """Run the model once, in inference mode, and return the graph of what it computed.
 

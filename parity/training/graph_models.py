@@ -11,9 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from parity.comparison.graphs.inputs import DeclaredInput
+from parity.comparison.graphs.image_shapes import (
+    DataImages,
+    OpenShape,
+    fill_shape,
+    find_image_shape,
+    read_stated_shape,
+)
+from parity.comparison.graphs.inputs import DeclaredInput, format_shape
 from parity.comparison.graphs.preparation import Preparation
-from parity.comparison.graphs.request import GraphRequest
+from parity.comparison.graphs.request import GraphRequest, GraphSubject
 from parity.comparison.graphs.state import LoadedModel
 from parity.comparison.graphs.weight_assignment import WeightAssignment
 from parity.comparison.graphs.weights import group_weight_pairs
@@ -43,15 +50,16 @@ _TORCH_CALLS: Mapping[str, tuple[str, ...]] = {"relu": ("relu",), "max_pool": ("
 class GraphModelRequest:
     """Models to train by reference. Raises `UsageError` for a combination that cannot be.
 
-    `image_size` and `channels` are what the user gives; `data_channels` are those of the data, for
-    a model that states none. `classes` is their number. `init` is a reference or checkpoint whose
-    weights are the start, None for the reference framework's own.
+    `image_size` and `channels` are what the user gives; `data_channels` and `data_size` are those
+    of the data, for a model that states none. `classes` is their number. `init` is a reference or
+    checkpoint whose weights are the start, None for the reference framework's own.
     """
 
     references: tuple[str, ...]
     classes: int
     data: str
     data_channels: int
+    data_size: tuple[int, int] | None = None
     image_size: tuple[int, int] | None = None
     channels: int | None = None
     init: str | None = None
@@ -92,8 +100,8 @@ def load_graph_models(
     )
     preparation = Preparation(
         given, children, folder, progress, preferred=REFERENCE, seed=request.seed,
-        threads=request.threads, complete=lambda runtimes, declared: _complete_inputs(
-            request, runtimes, declared
+        threads=request.threads, complete=lambda subjects, declared: _complete_inputs(
+            request, subjects, declared, children, preparation.notes
         ),
     )  # fmt: skip
     _, reference, models = preparation.read_models()
@@ -150,8 +158,11 @@ def _require_classifier(model: LoadedModel, request: GraphModelRequest) -> None:
 
 
 def _text_of(model: LoadedModel) -> str:
-    reference = model.subject.reference
-    return model.subject.name if reference is None else reference.text
+    return _name_subject(model.subject)
+
+
+def _name_subject(subject: GraphSubject) -> str:
+    return subject.name if subject.reference is None else subject.reference.text
 
 
 # Inputs ------------------------------------------------------------------------------------------
@@ -159,66 +170,83 @@ def _text_of(model: LoadedModel) -> str:
 
 def _complete_inputs(
     request: GraphModelRequest,
-    runtimes: Mapping[str, str],
+    subjects: Mapping[str, GraphSubject],
     declared: Mapping[str, list[DeclaredInput]],
+    children: Children,
+    notes: list[str],
 ) -> dict[str, list[DeclaredInput]]:
     """Return the one input of each model with its whole shape: that of the images.
 
-    In this order: what the user gives, what a model states, the channels of the data. Raises
-    `UsageError` where nothing states a size, or a Keras model states another.
+    In this order: what the user gives, what a model states, what a model alone runs on, the size
+    of the data. Raises `UsageError` where nothing states a size, or a Keras model states another,
+    and `InputError` for a model that does not run on images of this shape.
     """
-    _require_frameworks(runtimes)
-    stated = {name: _read_images(name, runtimes[name], each) for name, each in declared.items()}
-    size: list[int | None] = [None, *(request.image_size or (None, None))]
-    size[0] = request.channels
+    _require_frameworks({name: subject.runtime for name, subject in subjects.items()})
+    stated = {
+        name: read_stated_shape(name, subjects[name].runtime, each)
+        for name, each in declared.items()
+    }
+    wanted: OpenShape = (request.channels, *(request.image_size or (None, None)))
     for images in stated.values():
-        size = [own if own is not None else other for own, other in zip(size, images, strict=True)]
-    channels, height, width = size
-    channels = request.data_channels if channels is None else channels
-    if height is None or width is None:
-        raise UsageError(
-            f"{' '.join(request.references)}: nothing states the size of the images; give "
-            "--image-size"
-        )
+        wanted = fill_shape(wanted, images)
+    data = DataImages(request.data_channels, request.data_size)
+    if None in wanted:
+        wanted = _find_shape(request, subjects, declared, wanted, data, children, notes)
+    channels, height, width = wanted
     found = {}
     for name, specs in declared.items():
-        if runtimes[name] == "keras":
-            for wanted, own, option in zip(
-                (channels, height, width), stated[name], ("channels", "height", "width"),
-                strict=True,
-            ):  # fmt: skip
-                if own not in (None, wanted):
+        if subjects[name].runtime == "keras":
+            for size, own, option in zip(
+                wanted, stated[name], ("channels", "height", "width"), strict=True
+            ):
+                if own not in (None, size):
                     raise UsageError(
-                        f"{name}: its input has {option} {own}, the images have {wanted}; "
+                        f"{name}: its input has {option} {own}, the images have {size}; "
                         "--image-size and --channels change them"
                     )
             shape = (1, height, width, channels)
         else:
+            if stated[name] != wanted:
+                child = children[subjects[name].child]
+                find_image_shape(_name_subject(subjects[name]), child, wanted, data)
             shape = (1, channels, height, width)
         found[name] = [DeclaredInput(specs[0].name, shape, "float32", "images")]
     return found
 
 
-def _read_images(
-    name: str, runtime: str, specs: Sequence[DeclaredInput]
-) -> tuple[int | None, int | None, int | None]:
-    """Return the (C, H, W) that a model states, None for what it leaves open.
+def _find_shape(
+    request: GraphModelRequest,
+    subjects: Mapping[str, GraphSubject],
+    declared: Mapping[str, list[DeclaredInput]],
+    wanted: OpenShape,
+    data: DataImages,
+    children: Children,
+    notes: list[str],
+) -> OpenShape:
+    """Return the shape of images on which the models run, where they state none.
 
-    Raises `UsageError` for a model that does not take one batch of images.
+    Raises `UsageError` where they take any size and neither the user nor the data have one.
     """
-    if len(specs) != 1:
-        names = ", ".join(spec.name for spec in specs) or "nothing"
-        raise UsageError(f"{name}: takes {names}; expected one input, the images")
-    shape = specs[0].shape
-    if shape is None:
-        return None, None, None
-    if len(shape) != 4:
-        text = "x".join("?" if size is None else str(size) for size in shape)
-        raise UsageError(f"{name}: its input is {text}; expected a batch of images")
-    _, *sizes = shape
-    if runtime == "keras":
-        return sizes[2], sizes[0], sizes[1]
-    return sizes[0], sizes[1], sizes[2]
+    found = {
+        name: find_image_shape(
+            _name_subject(subjects[name]), children[subjects[name].child], wanted, data
+        )
+        for name in declared
+    }
+    is_sized = None not in wanted[1:] or data.size is not None
+    if not is_sized and not any(each.is_only for each in found.values()):
+        raise UsageError(
+            f"{' '.join(request.references)}: nothing states the size of the images; give "
+            "--image-size"
+        )
+    # A model that runs on one size alone decides for one that takes any.
+    name = max(found, key=lambda each: found[each].is_only)
+    what = "runs on" if found[name].is_only else "is given"
+    notes.append(
+        f"{_name_subject(subjects[name])}: states no size of its images; it {what} "
+        f"{format_shape(found[name].shape)}"
+    )
+    return found[name].shape
 
 
 # The description ---------------------------------------------------------------------------------

@@ -123,7 +123,7 @@ def summarize_run(
 def _describe_precision(
     configuration: Configuration, finished: RunProgress, compared: tuple[VerifiedStep, ...]
 ) -> Iterator[str]:
-    """Yield what a reader must know of a run in mixed precision, or on the card."""
+    """Yield what a reader must know of a run in mixed precision, or on the GPU."""
     if configuration.precision not in JUDGED_PRECISIONS and compared:
         yield (
             f"the steps are compared in float64 and float32; those in {configuration.precision} "

@@ -14,9 +14,10 @@ import pytest
 
 import parity
 from parity.commands import bisect as bisecting
+from parity.commands import bisect_axes
 from parity.commands.cli import main as cli
 from parity.commands.commit_worktrees import CommitWorktrees
-from parity.errors import InterpreterError, UsageError
+from parity.errors import InterpreterError, ParityError, UsageError
 from parity.processes import environments, releases
 from tests.commands.test_history import commit, git
 from tests.studies.bisect import __main__ as study
@@ -313,6 +314,41 @@ def test_a_commit_is_named_and_the_checkout_stays(repository: Path) -> None:
         ["git", "-C", repository, "worktree", "list"], capture_output=True, text=True
     )
     assert len(done.stdout.splitlines()) == 1
+
+
+@pytest.mark.framework
+def test_an_end_that_cannot_be_compared_is_named_with_exit_code_3(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = repository / "models" / "netpkg.py"
+    text = SOURCE.replace("{version}", "x").replace("{note}", "")
+    head, body, rest = text.partition("    def forward(self, x")
+    line, newline, after = rest.partition("\n")
+    broken = f"        raise RuntimeError('this commit is broken')\n{after}"
+    source.write_text(f"{head}{body}{line}{newline}{broken}")
+    commit(repository, "commit 6")
+    network = f"{repository / 'models' / 'network.py'}:build"
+    assert cli.main(["bisect", network, "--commits", "HEAD~6..HEAD"]) == 3
+    (message,) = [each for each in capsys.readouterr().err.splitlines() if "error:" in each]
+    assert "commit 6) could not be compared: " in message
+    assert "this commit is broken" in message
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(UsageError("--shape: no"), 2), (InterpreterError("no pip"), 3)]
+)
+def test_an_error_of_an_end_has_its_name_and_its_own_exit_code(
+    error: ParityError, code: int, repository: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def fail(self: object, index: int) -> None:
+        raise error
+
+    monkeypatch.setattr(bisect_axes.CommitRange, "compare", fail)
+    network = f"{repository / 'models' / 'network.py'}:build"
+    assert cli.main(["bisect", network, "--commits", "HEAD~5..HEAD"]) == code
+    (message,) = [each for each in capsys.readouterr().err.splitlines() if "error:" in each]
+    assert "commit 0): " in message
 
 
 def test_commits_that_are_none_are_one_line(repository: Path, tmp_path: Path) -> None:

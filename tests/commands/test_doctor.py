@@ -1,4 +1,4 @@
-"""What a machine has: the card without a framework, packages without an import, the doctor."""
+"""What a machine has: the GPU without a framework, packages without an import, the doctor."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import pytest
 from parity.commands import doctor
 from parity.commands.cli import main as cli
 from parity.errors import InterpreterError, MissingRuntimeError
-from parity.processes import cards, origin, probe
+from parity.processes import gpus, origin, probe
 from parity.processes.child import Child
 from tests.fakes.driver import Driver
 
 
-def test_the_card_as_its_driver_tells_it():
-    card = cards.find_card(lambda name: Driver(cards=2))
-    assert (card.name, card.count, card.cuda, card.driver) == (
+def test_the_gpu_as_its_driver_tells_it():
+    gpu = gpus.find_gpu(lambda name: Driver(gpus=2))
+    assert (gpu.name, gpu.count, gpu.cuda, gpu.driver) == (
         "NVIDIA Fake 100", 2, "13.2", "580.65.06",
     )  # fmt: skip
-    assert str(card) == "NVIDIA Fake 100 (1 of 2), 80 GiB, driver 580.65.06, CUDA 13.2"
+    assert str(gpu) == "NVIDIA Fake 100 (1 of 2), 80 GiB, driver 580.65.06, CUDA 13.2"
 
 
-def test_a_card_without_the_management_library():
+def test_a_gpu_without_the_management_library():
     def load(name):
-        if name != cards.DRIVER:
+        if name != gpus.DRIVER:
             raise OSError(name)
         return Driver()
 
-    assert cards.find_card(load).driver is None
+    assert gpus.find_gpu(load).driver is None
 
 
 @pytest.mark.parametrize(
@@ -38,11 +38,11 @@ def test_a_card_without_the_management_library():
         (None, None, "no NVIDIA driver (libcuda.so.1 cannot be loaded)"),
         (Driver(init=100), None, "no GPU: the NVIDIA driver finds none"),
         (Driver(init=100), "", "CUDA_VISIBLE_DEVICES='' hides all"),
-        (Driver(cards=0), None, "no GPU: the NVIDIA driver finds none"),
+        (Driver(gpus=0), None, "no GPU: the NVIDIA driver finds none"),
         (Driver(init=804), None, "does not start (cuInit error 804)"),
     ],
 )
-def test_why_there_is_no_card(monkeypatch, driver, visible, told):
+def test_why_there_is_no_gpu(monkeypatch, driver, visible, told):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
@@ -53,7 +53,7 @@ def test_why_there_is_no_card(monkeypatch, driver, visible, told):
         return driver
 
     with pytest.raises(MissingRuntimeError) as raised:
-        cards.find_card(load)
+        gpus.find_gpu(load)
     assert told in str(raised.value)
 
 
@@ -139,11 +139,11 @@ def test_an_interpreter_that_does_not_fit(tmp_path, script, told):
     assert told in str(raised.value)
 
 
-def test_no_card_is_told_at_once_for_every_runtime(monkeypatch, capsys):
+def test_no_gpu_is_told_at_once_for_every_runtime(monkeypatch, capsys):
     def none(load=None):
         raise MissingRuntimeError("no NVIDIA driver")
 
-    monkeypatch.setattr(cards, "find_card", none)
+    monkeypatch.setattr(gpus, "find_gpu", none)
     monkeypatch.setattr(Child, "_start", lambda child: pytest.fail("a framework is started"))
     assert cli.main(["doctor", "--device", "gpu"]) == 3
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("missing")]

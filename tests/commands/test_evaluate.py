@@ -138,6 +138,98 @@ def test_any_model_is_evaluated_with_its_own_graph(net, data):
         parity.evaluate(f"{net}:Net", data=data, image_size=16, subjects="torch")
 
 
+SIZED = """
+import keras
+import torch
+from torch import nn
+
+
+def sized(channels=1, size=28):
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(channels, 2, 1), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2 * (size // 2) ** 2, 2)
+    )
+
+
+def open_size():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2)
+    )
+
+
+def with_example():
+    return sized(), torch.zeros(1, 1, 28, 28)
+
+
+def keras_model(size=28):
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [keras.Input((size, size, 1)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+
+
+class Subclass(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.pool = keras.layers.GlobalAveragePooling2D()
+        self.head = keras.layers.Dense(2)
+
+    def call(self, x):
+        return self.head(self.pool(x))
+"""
+
+
+@pytest.fixture(scope="module")
+def sized(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sized") / "sized.py"
+    path.write_text(SIZED)
+    return path
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize(
+    ("model", "options", "note"),
+    [
+        ("sized", {}, "it runs on 1x28x28"),
+        ("sized,3,size=50", {}, "it runs on 3x50x50"),
+        ("sized,1,size=58", {"image_size": 58}, "it runs on 1x58x58"),
+        ("with_example", {}, None),
+        ("open_size", {}, "it is given 1x224x224, which --image-size and --channels change"),
+        ("keras_model", {"image_size": 28}, None),
+        pytest.param("Subclass", {}, "it is given 3x224x224", marks=pytest.mark.slow),
+    ],
+)
+def test_images_have_the_shape_that_a_model_takes(model, options, note, sized, data):
+    found = parity.evaluate(f"{sized}:{model}", data=data, **options)
+    assert not found.failures
+    assert len(found.splits[0].scores) == 2
+    sizes = [text for text in found.notes if "states no size of its images" in text]
+    assert len(sizes) == (note is not None)
+    assert all(note in text for text in sizes)
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        ("sized,1,size=58", {}, r"does not run on images of 3x224x224 and 39 more: .*mat1"),
+        ("sized", {"image_size": 32}, r"does not run on images of 3x32x32 and 1 more: .*mat1"),
+        ("sized", {"channels": 3, "image_size": 28}, r"images of 3x28x28: .*to have 1 channels"),
+        ("keras_model", {"image_size": 32}, r"takes images of 1x28x28, the images have 1x32x32"),
+    ],
+)
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_images_that_a_model_does_not_take_are_refused_with_the_option(
+    command, model, options, message, sized, data
+):
+    with pytest.raises((InputError, UsageError), match=message) as error:
+        getattr(parity, command)(f"{sized}:{model}", data=data, **options)
+    assert error.value.exit_code == 2
+    assert "\n" not in str(error.value)
+    assert "--image-size" in str(error.value)
+
+
 @pytest.mark.framework
 def test_a_label_that_changes_ends_with_exit_code_1(net, data, tmp_path, monkeypatch, capsys):
     from parity.evaluation.passes import Passes
@@ -326,7 +418,7 @@ def test_samples_are_chosen_by_the_seed(net, data):
     assert images(0) == images(0) != images(1)
 
 
-def hide_card(*args):
+def hide_gpu(*args):
     raise MissingRuntimeError("no NVIDIA driver")
 
 
@@ -339,9 +431,9 @@ def hide_card(*args):
     ids=["evaluate", "predict"],
 )
 def test_a_gpu_that_is_not_there_is_a_line_for_each_runtime(command, checkpoint, data, monkeypatch):
-    from parity.processes import cards
+    from parity.processes import gpus
 
-    monkeypatch.setattr(cards, "find_card", hide_card)
+    monkeypatch.setattr(gpus, "find_gpu", hide_gpu)
     with pytest.raises(DeviceMissing) as error:
         command(checkpoint, data)
     lines = error.value.lines
@@ -352,11 +444,11 @@ def test_a_gpu_that_is_not_there_is_a_line_for_each_runtime(command, checkpoint,
 
 @pytest.mark.framework
 @pytest.mark.slow
-def test_a_runtime_that_cannot_use_the_card_does_not_compute_on_the_cpu(net, data, monkeypatch):
-    """A card that the driver has, and PyTorch does not see."""
-    from parity.processes import cards
+def test_a_runtime_that_cannot_use_the_gpu_does_not_compute_on_the_cpu(net, data, monkeypatch):
+    """A GPU that the driver has, and PyTorch does not see."""
+    from parity.processes import gpus
 
-    monkeypatch.setattr(cards, "find_card", lambda: None)
+    monkeypatch.setattr(gpus, "find_gpu", lambda: None)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(ChildError, match="no runtime can be evaluated: torch: ") as error:
         parity.predict(f"{net}:Net,2", data=data, image_size=16, subjects="torch", device="gpu")

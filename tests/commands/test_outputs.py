@@ -7,6 +7,7 @@ import os
 import pytest
 
 import parity
+from parity import files
 from parity.commands.cli import main
 from parity.errors import OutputError
 from parity.evaluation import pictures
@@ -75,6 +76,59 @@ def test_what_cannot_be_written_is_found_first(command, output, place, capsys):
     message = capsys.readouterr().err
     assert message.count("\n") == 1
     assert f"{output}: cannot be" in message
+
+
+@pytest.mark.parametrize(
+    ("command", "output", "given"),
+    [
+        ("export resnet18 --onnx x.txt", "x.txt", "x.onnx"),
+        ("export resnet18 --onnx x.pb", "x.pb", "x.onnx"),
+        ("export net.py:build --onnx x.onnx --record x.csv", "x.csv", "x.json"),
+        ("export net.py:build --onnx x.ONNX --record x.html", "x.html", "x.json"),
+        (f"{PREDICT} --json p.csv", "p.csv", "p.json"),
+        (f"{EVALUATE} --json e.html", "e.html", "e.json"),
+        (f"{EVALUATE} --html e.json", "e.json", "e.html"),
+        (f"{TRAIN} --json t.html", "t.html", "t.json"),
+        (f"{TRAIN} --html t.json", "t.json", "t.html"),
+        (f"{ALIGN} --out pairs.tsv", "pairs.tsv", "pairs.csv"),
+        ("compare resnet18 --json r.html", "r.html", "r.json"),
+        ("compare resnet18 --html r.md", "r.md", "r.html"),
+        ("compare resnet18 --junit r.json", "r.json", "r.xml"),
+        ("compare resnet18 --markdown r.HTML", "r.HTML", "r.md"),
+        ("diff one two --json d.csv", "d.csv", "d.json"),
+        ("capture resnet18 --out c --polygraphy c.npz", "c.npz", "c.json"),
+        ("history notes --svg h.png", "h.png", "h.svg"),
+        ("sweep notes --jsonl s.json", "s.json", "s.jsonl"),
+        ("sweep notes --json s.jsonl", "s.jsonl", "s.json"),
+    ],
+)
+def test_a_name_that_says_another_format_is_refused_with_one_to_type(
+    command, output, given, place, capsys
+):
+    assert main.main(command.split()) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert message.startswith(f"error: {output}: expected a name that ends in .")
+    assert message.endswith(f"; give {given}\n")
+    assert not (place / output).exists()
+
+
+@pytest.mark.parametrize("command", ["--json r.html", "--html r.json"])
+def test_a_report_of_cases_says_its_format(command, place, capsys):
+    (place / "parity.toml").write_text('[[case]]\nname = "one"\nmodel = "resnet18"\n')
+    assert main.main(["check", *command.split()]) == 2
+    assert "expected a name that ends in ." in capsys.readouterr().err
+
+
+def test_names_that_say_no_other_format_are_taken(place):
+    os.mkfifo(place / "fifo.html")
+    for name in ("x", "net-1.5", "x.log", "x.JSON", "fifo.html", "/dev/stdout", "/dev/null"):
+        files.require_suffix(name, ".json")
+    for name in ("x", "net-1.5", "x.ONNX", "/dev/stdout"):
+        files.require_suffix(name, ".onnx", only=True)
+    for name in ("x.log", "x.txt", "x.v2"):
+        with pytest.raises(OutputError, match=r"ends in \.onnx"):
+            files.require_suffix(name, ".onnx", only=True)
 
 
 @pytest.mark.parametrize("name", ["configuration.json", "history.json", "keras/last.safetensors"])

@@ -172,12 +172,12 @@ class Residual(nn.Module):
         self.bn1 = nn.BatchNorm2d(channels)
         self.bn2 = nn.BatchNorm2d(channels)
 
-    def forward(self, x):
-        y = F.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
+    def forward(self, X):
+        Y = F.relu(self.bn1(self.conv1(X)))
+        Y = self.bn2(self.conv2(Y))
         if self.conv3 is not None:
-            x = self.conv3(x)
-        return F.relu(y + x)
+            X = self.conv3(X)
+        return F.relu(Y + X)
 '''
 
 
@@ -188,7 +188,7 @@ class Residual(nn.Module):
 def test_a_residual_block_alone_has_its_shapes(tmp_path, capsys, reference, shape):
     path = tmp_path / "net.py"
     path.write_text(RESIDUAL)
-    code, output = run(capsys, "table", f"{path}:{reference}", "--shape", "x=4x3x6x6")
+    code, output = run(capsys, "table", f"{path}:{reference}", "--shape", "X=4x3x6x6")
     assert code == 0
     assert shape in output.replace("[", "").replace("]", "").replace(", ", "×")
 

@@ -420,7 +420,7 @@ def test_another_machine_has_results_of_its_own(
     path = plan(tmp_path, TWO)
     parity.sweep(path)
     monkeypatch.setattr(
-        Executor, "list_machines", lambda *_: [{"machine": "m", "processor": "p", "card": None}]
+        Executor, "list_machines", lambda *_: [{"machine": "m", "processor": "p", "gpu": None}]
     )
     assert not any(cell.is_stored for cell in parity.sweep(path))
     ours = describe_hardware(gpu=False)

@@ -112,12 +112,12 @@ def test_the_command_line_has_one_line_and_an_exit_code(tmp_path):
 def test_a_gpu_that_is_not_there_is_said_before_a_framework_starts(
     models, starts, tmp_path, monkeypatch, capsys
 ):
-    from parity.processes import cards
+    from parity.processes import gpus
 
-    def find_card(*args):
+    def find_gpu(*args):
         raise MissingRuntimeError("no NVIDIA driver")
 
-    monkeypatch.setattr(cards, "find_card", find_card)
+    monkeypatch.setattr(gpus, "find_gpu", find_gpu)
     options = ["--learning-rate", "1e-3", "--device", "gpu", "--out", str(tmp_path / "run")]
     assert main.main(["train", *models, *options]) == 3
     lines = capsys.readouterr().err.splitlines()

@@ -10,14 +10,14 @@ from parity.comparison.placement import DeviceMissing, confirm_placement, plan_p
 from parity.comparison.request import Request
 from parity.comparison.runner import Runner
 from parity.errors import DeviceMemoryError, MissingRuntimeError, UsageError
-from parity.processes import cards
+from parity.processes import gpus
 from parity.processes.child import Child
 from parity.processes.interpreters import select_interpreter
 from parity.processes.subjects import ChildName, keeps_gpu_memory
 from parity.processes.variables import child_variables
 from parity.runtimes.devices import make_batch_memory_error, require_output_on
-from tests.fakes.card_children import CardChildren
 from tests.fakes.driver import Driver
+from tests.fakes.gpu_children import GpuChildren
 
 ALL = ("keras", "torch", "onnx-keras", "onnx-torch")
 
@@ -26,14 +26,14 @@ def no_driver(name):
     raise OSError(name)
 
 
-def a_card(name):
+def a_gpu(name):
     return Driver()
 
 
-def test_auto_without_a_card_is_the_cpu_and_says_why():
+def test_auto_without_a_gpu_is_the_cpu_and_says_why():
     placed = plan_placement(Request(model="resnet18"), load_driver=no_driver)
     assert set(placed.devices.values()) == {"cpu"}
-    assert not placed.gpu
+    assert not placed.uses_gpu
     assert placed.note == (
         "device auto: on the CPU, since there is no NVIDIA driver (libcuda.so.1 cannot be loaded)"
     )
@@ -64,10 +64,10 @@ def test_one_subject_on_the_gpu_is_a_line_for_its_runtime():
     assert [line.partition(":")[0] for line in raised.value.lines] == ["torch"]
 
 
-def test_a_cpu_build_beside_a_card_is_named(gpu_builds):
+def test_a_cpu_build_beside_a_gpu_is_named(gpu_builds):
     gpu_builds["torch"] = {}
     with pytest.raises(DeviceMissing) as raised:
-        plan_placement(Request(model="resnet18", device="gpu"), load_driver=a_card)
+        plan_placement(Request(model="resnet18", device="gpu"), load_driver=a_gpu)
     (line,) = raised.value.lines
     assert line.startswith("torch: torch 1.0 is a CPU build; pip install a CUDA build")
 
@@ -75,35 +75,35 @@ def test_a_cpu_build_beside_a_card_is_named(gpu_builds):
 def test_a_missing_library_is_named(gpu_builds):
     gpu_builds["onnx"] = {"cuda": "13.0", "missing_libraries": ["libcudnn.so.9"]}
     with pytest.raises(DeviceMissing, match=r"built for CUDA 13.0; not found: libcudnn.so.9"):
-        plan_placement(Request(model="resnet18", device="gpu"), load_driver=a_card)
+        plan_placement(Request(model="resnet18", device="gpu"), load_driver=a_gpu)
 
 
-def test_auto_takes_the_card_only_if_every_subject_can(gpu_builds):
-    placed = plan_placement(Request(model="resnet18"), load_driver=a_card)
+def test_auto_takes_the_gpu_only_if_every_subject_can(gpu_builds):
+    placed = plan_placement(Request(model="resnet18"), load_driver=a_gpu)
     assert set(placed.devices.values()) == {"gpu"}
     assert placed.note == "device auto: on the GPU, NVIDIA Fake 100"
     gpu_builds["onnx"] = {}
-    placed = plan_placement(Request(model="resnet18"), load_driver=a_card)
+    placed = plan_placement(Request(model="resnet18"), load_driver=a_gpu)
     assert set(placed.devices.values()) == {"cpu"}
     assert "not every runtime can use the GPU: onnx: onnxruntime 1.0 is a CPU" in placed.note
 
 
 def test_the_runtimes_have_the_last_word(gpu_builds):
     request = Request(model="resnet18")
-    placed = plan_placement(request, load_driver=a_card)
-    sure = confirm_placement(placed, request, CardChildren())
+    placed = plan_placement(request, load_driver=a_gpu)
+    sure = confirm_placement(placed, request, GpuChildren())
     assert set(sure.devices.values()) == {"gpu"}
     assert sure.facts["torch"] == {"card": "NVIDIA Fake 100"}
-    fallen = confirm_placement(placed, request, CardChildren(failing=["torch"]))
+    fallen = confirm_placement(placed, request, GpuChildren(failing=["torch"]))
     assert set(fallen.devices.values()) == {"cpu"}
     assert fallen.note.endswith("torch: CUDA does not start")
 
 
-def test_a_runtime_that_was_told_to_use_the_card_and_cannot(gpu_builds):
+def test_a_runtime_that_was_told_to_use_the_gpu_and_cannot(gpu_builds):
     request = Request(model="resnet18", device="gpu")
-    placed = plan_placement(request, load_driver=a_card)
+    placed = plan_placement(request, load_driver=a_gpu)
     with pytest.raises(DeviceMissing) as raised:
-        confirm_placement(placed, request, CardChildren(failing=["keras", "onnx"]))
+        confirm_placement(placed, request, GpuChildren(failing=["keras", "onnx"]))
     assert len(raised.value.lines) == 2
 
 
@@ -132,7 +132,7 @@ def test_the_command_ends_at_once_where_there_is_no_gpu(monkeypatch, capsys):
     def none(load=None):
         raise MissingRuntimeError("no NVIDIA driver")
 
-    monkeypatch.setattr(cards, "find_card", none)
+    monkeypatch.setattr(gpus, "find_gpu", none)
     monkeypatch.setattr(Child, "_start", lambda child: pytest.fail("a framework is started"))
     assert cli.main(["compare", "resnext50_32x4d", "--device", "gpu"]) == 3
     lines = capsys.readouterr().err.splitlines()
@@ -268,14 +268,14 @@ def test_one_subject_after_the_other_computes_the_same():
         assert left.subjects == right.subjects
 
 
-def test_only_what_keeps_a_cards_memory_must_give_it_back_by_its_end():
+def test_only_what_keeps_a_gpus_memory_must_give_it_back_by_its_end():
     assert [name for name in ("keras", "keras[jax]", "keras@old", "keras[torch]", "torch", "onnx")
             if keeps_gpu_memory(name)] == ["keras", "keras[jax]", "keras@old"]  # fmt: skip
 
 
 @pytest.mark.framework
 def test_subjects_whose_processes_end_after_each_run_compute_the_same(monkeypatch):
-    """What `--serial` does with TensorFlow on a card, done here with every subject."""
+    """What `--serial` does with TensorFlow on a GPU, done here with every subject."""
     options = {"subjects": ("torch", "onnx-torch"), "serial": True, "isolate": True, **SMALL}
     beside = parity.compare("resnet18", **options)
     ended = []

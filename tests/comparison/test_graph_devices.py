@@ -9,10 +9,10 @@ from parity.comparison.graphs.devices import list_device_requests, plan_devices
 from parity.comparison.graphs.request import GraphRequest
 from parity.comparison.placement import DeviceMissing, DeviceRequest, confirm_devices
 from parity.errors import MissingRuntimeError, UsageError
-from parity.processes import cards
+from parity.processes import gpus
 from parity.processes.child import Child
-from tests.fakes.card_children import CardChildren
 from tests.fakes.driver import Driver
+from tests.fakes.gpu_children import GpuChildren
 
 TORCH = "import torch\ndef build(): ...\ndef other(): ...\n"
 KERAS = "import keras\ndef build(): ...\n"
@@ -31,7 +31,7 @@ def no_driver(name):
     raise OSError(name)
 
 
-def a_card(name):
+def a_gpu(name):
     return Driver()
 
 
@@ -61,7 +61,7 @@ def test_a_subject_has_its_own_device():
     ]
 
 
-def test_auto_without_a_card_is_the_cpu_and_says_why():
+def test_auto_without_a_gpu_is_the_cpu_and_says_why():
     placed = plan_devices(request("net.py:build"), load_driver=no_driver)
     assert set(placed.devices.values()) == {"cpu"}
     assert placed.note is not None
@@ -79,13 +79,13 @@ def test_a_gpu_that_is_not_there_is_a_line_for_each_runtime():
     assert raised.value.exit_code == 3
 
 
-def test_auto_takes_the_card_only_if_every_runtime_can(gpu_builds):
+def test_auto_takes_the_gpu_only_if_every_runtime_can(gpu_builds):
     models = request("net.py:build", "keras_net.py:build")
-    placed = plan_devices(models, load_driver=a_card)
+    placed = plan_devices(models, load_driver=a_gpu)
     assert set(placed.devices.values()) == {"gpu"}
     assert placed.note == "device auto: on the GPU, NVIDIA Fake 100"
     gpu_builds["keras"] = {}
-    placed = plan_devices(models, load_driver=a_card)
+    placed = plan_devices(models, load_driver=a_gpu)
     assert set(placed.devices.values()) == {"cpu"}
     assert placed.note is not None
     assert "not every runtime can use the GPU: keras: " in placed.note
@@ -94,21 +94,21 @@ def test_auto_takes_the_card_only_if_every_runtime_can(gpu_builds):
 def test_the_runtimes_have_the_last_word(gpu_builds):
     """Each model has a child of its own, which is asked."""
     models = request("net.py:build", "net.py:other", export=False)
-    placed = plan_devices(models, load_driver=a_card)
+    placed = plan_devices(models, load_driver=a_gpu)
     wanted = [
         DeviceRequest("build", "torch", "torch", "auto"),
         DeviceRequest("other", "torch", "torch#2", "auto"),
     ]
-    children = CardChildren()
+    children = GpuChildren()
     sure = confirm_devices(placed, wanted, children)
     assert set(sure.devices.values()) == {"gpu"}
     assert set(children.asked) == {"torch", "torch#2"}
     assert sure.facts["torch#2"] == {"card": "NVIDIA Fake 100"}
-    fallen = confirm_devices(placed, wanted, CardChildren(failing=["torch#2"]))
+    fallen = confirm_devices(placed, wanted, GpuChildren(failing=["torch#2"]))
     assert set(fallen.devices.values()) == {"cpu"}
     forced = [DeviceRequest("build", "torch", "torch", "gpu"), wanted[1]]
     with pytest.raises(DeviceMissing, match="torch: CUDA does not start"):
-        confirm_devices(placed, forced, CardChildren(failing=["torch"]))
+        confirm_devices(placed, forced, GpuChildren(failing=["torch"]))
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_the_command_ends_at_once_where_there_is_no_gpu(monkeypatch, capsys):
     def none(load=None):
         raise MissingRuntimeError("no NVIDIA driver")
 
-    monkeypatch.setattr(cards, "find_card", none)
+    monkeypatch.setattr(gpus, "find_gpu", none)
     monkeypatch.setattr(Child, "_start", lambda child: pytest.fail("a framework is started"))
     assert cli.main(["compare", "net.py:build", "keras_net.py:build", "--device", "gpu"]) == 3
     lines = capsys.readouterr().err.splitlines()

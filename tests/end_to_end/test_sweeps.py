@@ -102,22 +102,24 @@ def test_a_pattern_stands_for_the_models_of_a_zoo_that_is_listed_once(
 ) -> None:
     if importlib.util.find_spec(zoo) is None:
         pytest.skip(f"{zoo} is not installed")
+    monkeypatch.setenv("PARITY_CACHE", str(tmp_path / "cache"))
     # The children find what is installed beside this environment's own packages, as it is here.
-    names = zoo_names.list_zoo_names(zoo, tmp_path)
+    names = zoo_names.list_zoo_names(zoo)
     assert some <= set(names)
     monkeypatch.setattr(zoo_names, "Children", None)
-    assert zoo_names.list_zoo_names(zoo, tmp_path) == names
+    assert zoo_names.list_zoo_names(zoo) == names
     file = tmp_path / "sweep.toml"
     file.write_text(f'models = ["{pattern}"]\nimage_size = 64\n')
-    plan = sweep_file.load(file, list_names=lambda each: zoo_names.list_zoo_names(each, tmp_path))
+    plan = sweep_file.load(file, list_names=zoo_names.list_zoo_names)
     found = [cell.model for cell in plan.cells]
     assert found == sorted(
         f"{zoo}:{n}" for n in names if fnmatch.fnmatchcase(f"{zoo}:{n}", pattern)
     )
     assert {f"{zoo}:{name}" for name in some} <= set(found) < {f"{zoo}:{name}" for name in names}
-    # No model matches: one line with the closest names.
+    # No model matches: one line with the closest names, no child, and no folder of results.
     file.write_text(f'# a grid\nmodels = ["resnet18", "{wrong}"]\n')
-    assert main.main(["sweep", str(file), "--out", str(tmp_path)]) == 2
+    assert main.main(["sweep", str(file)]) == 2
+    assert {each.name for each in tmp_path.iterdir()} == {"cache", "sweep.toml"}
     (line,) = capsys.readouterr().err.splitlines()
     assert f"sweep.toml:2: models: no model matches '{wrong}'; did you mean " in line
     assert f"'{closest}'" in line

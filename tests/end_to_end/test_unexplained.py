@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
+
+import parity
+from parity.commands.cli import main
 
 pytestmark = pytest.mark.framework
 
@@ -88,3 +92,59 @@ def test_what_is_wired_otherwise(tmp_path):
         told = f"It reads the tensor of {reads}, where the reference reads that of {instead}"
         assert told in cause["message"]
     assert (add["layer"], add["cause"]) == ("body.add", "branch-missing")
+
+
+TWINS = {
+    "net.py": """
+import torch
+from torch import nn
+
+
+def net(seed=0):
+    torch.manual_seed(seed)
+    layers = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 1)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(64, 3)), torch.randn(1, 3, 8, 8)
+""",
+    "keras_net.py": """
+import keras
+from keras import layers
+
+
+def net():
+    keras.utils.set_random_seed(1)
+    return keras.Sequential([
+        keras.Input((8, 8, 3)), layers.Conv2D(4, 3, activation="relu"),
+        layers.Conv2D(4, 3, activation="relu"), layers.Conv2D(4, 1), layers.Permute((3, 1, 2)),
+        layers.Flatten(), layers.Dense(3),
+    ])
+""",
+}
+
+
+@pytest.fixture
+def twins(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, text in TWINS.items():
+        (tmp_path / name).write_text(text)
+
+
+def test_models_of_other_weights_have_no_causes_and_their_exports_none(twins):
+    """Every layer differs, of the export too: one note says why, with the option."""
+    report = parity.compare("net.py:net", "keras_net.py:net")
+    assert report.levels["weights"].outcome.value == "fail"
+    assert {*report.subjects} == {"torch", "keras", "onnx-keras", "onnx-torch"}
+    assert report.subjects["onnx-keras"].failure is None
+    assert report.causes == ()
+    (note,) = [each for each in report.notes if "--weights" in each]
+    assert note.startswith("keras holds other weights than torch: 4 of 4 kernels differ.")
+
+
+def test_models_of_other_weights_are_not_repaired_and_the_option_is_named(twins, tmp_path, capsys):
+    assert main.main(["fix", "net.py:net", "net.py:net,1", "--out", "fixed"]) == 1
+    (line,) = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(
+        r"not repaired: the models differ first at 0; net-2: 8 weights differ, .*; "
+        r"--weights (\w+) compares both with those of \1; nothing was written",
+        line,
+    )
+    assert not (tmp_path / "fixed").exists()

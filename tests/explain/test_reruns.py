@@ -41,7 +41,7 @@ def test_what_is_tried_on_a_run():
     assert names(shape_differs=True) == {"ort-optimiser", "batch-frozen"}
     assert names(error=ChildError(FAILED)) == {"batch-frozen"}
     assert names(error=ProviderFallbackError(FELL_BACK)) == {"provider-fallback"}
-    # What does not fit into a card does fit image by image, and has no frozen batch.
+    # What does not fit into a GPU does fit image by image, and has no frozen batch.
     assert names(error=DeviceMemoryError("the gpu has too little memory")) == set()
     assert names(subject="keras") == set()
     assert names(subject="keras", precision="tf32") == {"tf32"}

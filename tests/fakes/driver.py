@@ -4,16 +4,16 @@ from __future__ import annotations
 
 
 class Driver:
-    """`libcuda.so.1` with one card, or with the fault that it is given."""
+    """`libcuda.so.1` with one GPU, or with the fault that it is given."""
 
-    def __init__(self, *, init: int = 0, cards: int = 1) -> None:
-        self.init, self.cards = init, cards
+    def __init__(self, *, init: int = 0, gpus: int = 1) -> None:
+        self.init, self.gpus = init, gpus
 
     def cuInit(self, flags):  # noqa: N802
         return self.init
 
     def cuDeviceGetCount(self, count):  # noqa: N802
-        count._obj.value = self.cards
+        count._obj.value = self.gpus
 
     def cuDriverGetVersion(self, version):  # noqa: N802
         version._obj.value = 13020

@@ -302,7 +302,7 @@ def test_a_server_for_another_shell_says_so_and_is_replaced(
     said = capsys.readouterr().out
     assert "not for this shell, which has another variable SOMETHING_ELSE" in said
     monkeypatch.setattr("parity.commands.warm._select_runtimes", lambda names: ["fake"])
-    monkeypatch.setattr("parity.commands.warm._has_card", lambda: False)
+    monkeypatch.setattr("parity.commands.warm._has_gpu", lambda: False)
     # The same shell as before keeps its server, this one gets its own.
     monkeypatch.delenv("SOMETHING_ELSE")
     assert warm().current.pid == server.pid  # type: ignore[union-attr]

@@ -28,16 +28,16 @@ def restored():
 
 
 @pytest.mark.parametrize("variable", ["true", ""])
-def test_a_card_that_tensorflow_uses_already(monkeypatch, variable):
+def test_a_gpu_that_tensorflow_uses_already(monkeypatch, variable):
     """TensorFlow refuses to change how memory grows once a model is built (seen on an H200)."""
 
-    def refuse(card, grows):
+    def refuse(gpu, grows):
         raise RuntimeError("Physical devices cannot be modified after being initialized")
 
     monkeypatch.setenv("TF_FORCE_GPU_ALLOW_GROWTH", variable)
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["card"])
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu"])
     monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: None)
-    monkeypatch.setattr(tf.config.experimental, "get_memory_growth", lambda card: None)
+    monkeypatch.setattr(tf.config.experimental, "get_memory_growth", lambda gpu: None)
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", refuse)
     if variable:
         assert keras_device.pin_flags("float32", "gpu")["memory_growth"] is True
@@ -130,7 +130,7 @@ def test_a_session_that_fell_back_is_found_out():
 
 
 class Session:
-    """A session on a card, whose provider holds what it is given."""
+    """A session on a GPU, whose provider holds what it is given."""
 
     def __init__(self, options=None, parts=()):
         asked = onnx_device.providers("gpu", "float32")[0][1]

@@ -334,7 +334,7 @@ def test_float_casts_do_not_end_float64():
 
 
 def test_a_copy_of_integers_is_no_operation():
-    """As on a card, to which integers are moved."""
+    """As on a GPU, to which integers are moved."""
 
     class Copy(nn.Module):
         def forward(self, ids):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from parity.errors import InputError
-from parity.runtimes.torch.guesses import guess_inputs
+from parity.runtimes.torch.guesses import guess_inputs, try_image_shapes
 from tests.runtimes.torch_models import Residual, Tokens, TwoInputs
 
 pytestmark = pytest.mark.framework
@@ -53,3 +53,21 @@ def test_time_first_is_tried():
     assert orders[0] == (0, 1, 2)
     assert (1, 0, 2) in orders
     assert torch.is_inference_mode_enabled() is False
+
+
+def fixed_head(channels=1, size=28):
+    return nn.Sequential(nn.Conv2d(channels, 2, 1), nn.Flatten(), nn.Linear(2 * size**2, 3)).eval()
+
+
+def test_images_are_tried_until_enough_run():
+    shapes = [(3, 28, 28), (1, 32, 32), (1, 28, 28), (1, 56, 14)]
+    assert try_image_shapes(fixed_head(), shapes, enough=1)[0] == [[1, 28, 28]]
+    # As many pixels: it runs, too.
+    assert try_image_shapes(fixed_head(), shapes, enough=9)[0] == [[1, 28, 28], [1, 56, 14]]
+
+
+def test_the_error_is_that_of_the_images_with_the_right_channels():
+    for shapes in ([(3, 32, 32), (1, 32, 32)], [(1, 32, 32), (3, 32, 32)]):
+        found, error = try_image_shapes(fixed_head(), shapes, enough=1)
+        assert not found
+        assert error.startswith("RuntimeError: mat1 and mat2 shapes cannot be multiplied")

@@ -441,7 +441,7 @@ SECOND_DEVICE = """
 
 
 def test_keras_trains_where_its_weights_were_moved():
-    """On a second device of TensorFlow's, which a card would be: two processors of one machine."""
+    """On a second device of TensorFlow's, which a GPU would be: two processors of one machine."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(SECOND_DEVICE)],
         capture_output=True, text=True, check=False,
@@ -450,7 +450,7 @@ def test_keras_trains_where_its_weights_were_moved():
 
 
 def test_pytorch_takes_model_state_and_batches_to_the_device(monkeypatch, batches, tmp_path):
-    """No device of PyTorch's is like a card; what is asked to move is seen."""
+    """No device of PyTorch's is like a GPU; what is asked to move is seen."""
     import torch
 
     from parity.runtimes.torch import device

@@ -10,9 +10,10 @@ import pytest
 import safetensors.numpy
 
 import parity
-from parity.errors import UsageError, WeightError
+from parity.errors import InputError, UsageError, WeightError
 from parity.processes.children import Children
 from parity.training.graph_models import GraphModelRequest, load_graph_models
+from tests.commands.test_train import draw_folder
 from tests.training.kills import list_differences
 
 pytestmark = pytest.mark.usefixtures("shared_children")
@@ -278,7 +279,9 @@ def test_one_model_alone_trains_in_its_framework(model, tmp_path):
         ((f"{KERAS}cnn,num_classes=7",), UsageError,
          "output has 7 values, digits has 10 classes; build the model with 10"),
         ((f"{TORCH}cnn", f"{TORCH}attention"), UsageError, "are both models of PyTorch"),
-        ((f"{TORCH}cnn",), UsageError, "nothing states the size of the images; give --image-size"),
+        ((f"{TORCH}cnn,size=12",), InputError,
+         r"user_torch.py:torch_cnn,size=12: does not run on images of 1x8x8 and \d+ more: "
+         "RuntimeError: mat1 and .*; --image-size and --channels change them"),
         ((f"{TORCH}cnn,size=8", f"{KERAS}attention"), WeightError, "has no partner in"),
     ],
 )  # fmt: skip
@@ -287,6 +290,44 @@ def test_models_that_cannot_be_trained_are_refused_in_one_line(models, error, me
         train(tmp_path, *models)
     assert found.value.exit_code == 2
     assert "\n" not in str(found.value)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Coloured images of no one size, of two classes."""
+    return draw_folder(tmp_path_factory.mktemp("photographs") / "data", size=(12, 14))
+
+
+@pytest.mark.framework
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        (f"{TORCH}grouped", {}, "nothing states the size of the images; give --image-size"),
+        (f"{TORCH}cnn,size=28", {"image_size": 32},
+         "torch_cnn,.*: does not run on images of 3x32x32 and 1 more: RuntimeError: mat1 and mat"),
+        (f"{KERAS}cnn", {"image_size": 32}, "its input has height 8, the images have 32"),
+    ],
+)  # fmt: skip
+def test_images_that_a_model_does_not_take_are_refused_with_the_option(
+    model, options, message, photographs, tmp_path
+):
+    with pytest.raises((InputError, UsageError), match=message) as found:
+        train(tmp_path, f"{model},num_classes=2", data=photographs,
+              **options)  # fmt: skip
+    assert found.value.exit_code == 2
+    assert "--image-size" in str(found.value)
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.framework
+def test_a_model_that_runs_on_one_size_is_trained_on_it(photographs, tmp_path):
+    """Images of no one size, in colour; the model takes 28x28 in grey and does not state it."""
+    result = train(tmp_path, f"{TORCH}cnn,size=28,num_classes=2", data=photographs, batch=4)
+    assert len(result.frameworks) == 1
+    configuration = json.loads((result.folder / "configuration.json").read_text())
+    assert configuration["preprocessing"]["image_size"] == [28, 28]
+    assert configuration["preprocessing"]["channels"] == 1
+    assert any("runs on 1x28x28" in note for note in result.notes)
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,8 @@ def align(
         from parity.processes.interpreters import resolve_interpreters
 
         require_outputs([out], [first, second, *(input or ()), custom_objects, table])
+        if out is not None:
+            files.require_suffix(out, ".csv", ".json")
         if model_explorer is not None:
             files.require_writable_folder(model_explorer)
         plain, named = parse_inputs(input or ())
@@ -79,7 +81,7 @@ def align(
         with show_progress() as update_progress:
             aligned = align_models(request, progress=update_progress)
         if out is not None:
-            is_json = out.suffix == ".json"
+            is_json = out.suffix.lower() == ".json"
             text = json.dumps(aligned.to_json(), indent=2) if is_json else aligned.to_csv()
             files.write_text(out, text)
             console.stdout_console().print(

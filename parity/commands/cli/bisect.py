@@ -115,7 +115,7 @@ def bisect(
     One model is compared with itself at the good end, several with one another in each release or
     commit. Each release is installed into an environment above the current one, each commit is
     checked out in a worktree; what cannot be installed or run is skipped. Exit codes: 0 found, 2
-    bad input, 3 could not tell.
+    bad input, 3 could not tell, or an end could not be compared.
     """
     with handle_errors():
         from parity.commands import bisect as bisecting

@@ -208,7 +208,7 @@ def capture(
         from parity.commands.values import names_any_models
 
         if polygraphy is not None:
-            written = {"polygraphy": polygraphy}
+            written = {"json": polygraphy}
             require_writable(written, _list_inputs(references, options, custom_objects))
         if names_any_models(references or (), table=options["table"]):
             graph_request = build_graph_request(
@@ -269,7 +269,9 @@ def _start_children(request: "Request") -> Iterator[dict[str, Any]]:
 
     placement = plan_placement(request)
     with (
-        Children(python=request.python, timeout=request.timeout, gpu=placement.gpu) as children,
+        Children(
+            python=request.python, timeout=request.timeout, gpu=placement.uses_gpu
+        ) as children,
         show_progress() as update_progress,
     ):
         children.start(request.runtimes)

@@ -191,6 +191,7 @@ def evaluate(
         require_outputs(
             [_file(json), html], [model, custom_objects], data=data, weights=weights, folder=out
         )
+        _require_json(json)
         with show_progress() as update_progress:
             found = evaluating.evaluate(
                 model,
@@ -284,6 +285,7 @@ def predict(
 
         read = [model, *(images or ()), custom_objects]
         require_outputs([_file(json)], read, data=data, weights=weights)
+        _require_json(json)
         with show_progress() as update_progress:
             found = predicting.predict(
                 model,
@@ -324,6 +326,14 @@ def predict(
 def _file(path: Path | None) -> Path | None:
     """Return the file of --json; None where it is printed."""
     return None if path is not None and str(path) == "-" else path
+
+
+def _require_json(path: Path | None) -> None:
+    """Raise `OutputError` if the name of the file of --json says another format."""
+    from parity import files
+
+    if path is not None and str(path) != "-":
+        files.require_suffix(path, ".json")
 
 
 def _write_json(path: Path | None, data: object) -> bool:

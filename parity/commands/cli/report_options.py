@@ -79,7 +79,8 @@ def require_one_printed(reports: Mapping[str, Path]) -> None:
 def require_writable(reports: Mapping[str, Path], inputs: Iterable[object] = ()) -> None:
     """Raise UsageError or OutputError if the reports cannot be written; call it before any work.
 
-    `inputs` are what the command reads; a report must replace none of these files.
+    Their names say their formats, or nothing. `inputs` are what the command reads; a report must
+    replace none of these files.
     """
     # Not at the top: `parity --help` needs the formats' names alone.
     from parity import files
@@ -91,6 +92,9 @@ def require_writable(reports: Mapping[str, Path], inputs: Iterable[object] = ())
     files.require_other_files(
         [path for path in reports.values() if path != STDOUT], [str(each) for each in inputs]
     )
+    for name, path in reports.items():
+        if path != STDOUT:
+            files.require_suffix(path, formats.find_suffix(name))
 
 
 def write(report: Report, reports: Mapping[str, Path]) -> bool:

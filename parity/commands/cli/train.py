@@ -370,6 +370,7 @@ def train(
     moment goes on with --resume, and ends bit for bit as if it had not.
     """
     with handle_errors():
+        from parity import files
         from parity.commands import train as training
         from parity.commands.outputs import require_outputs
         from parity.processes import registry
@@ -381,6 +382,9 @@ def train(
         run = out if out is not None else training.default_folder(model)
         RunFolder(run).require_other_outputs((json, html), registry.model_runtimes())
         require_outputs([json, html], [init], data=data, folder=run)
+        for path, suffix in ((json, ".json"), (html, ".html")):
+            if path is not None:
+                files.require_suffix(path, suffix)
         with show_progress() as update_progress:
             result = training.train(
                 model,
@@ -472,6 +476,11 @@ def parse_numbers(option: str, text: str) -> tuple[float, ...]:
         ) from None
 
 
+def _format_rate(rate: float) -> str:
+    """Return images a second, a small number with two digits."""
+    return f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
 def _print_result(result: "TrainingResult") -> None:
     columns = ["framework", "epochs", "loss", "accuracy", "val loss", "val accuracy", "best"]
     rows = []
@@ -488,7 +497,7 @@ def _print_result(result: "TrainingResult") -> None:
                 f"{last.validation_accuracy:.2%}",
                 f"{each.best_accuracy:.2%} in epoch {each.best_epoch}",
                 f"{each.seconds:.0f} s",
-                f"{each.images / max(each.seconds, 1e-9):.0f}",
+                _format_rate(each.images / max(each.seconds, 1e-9)),
             ]
         )
     console.print_table([*columns, "training", "images/s"], rows, right=columns[2:6])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from parity.comparison.graphs.request import GraphRequest
 from parity.comparison.placement import DeviceRequest, Placement, place_subjects
-from parity.processes import cards, registry
+from parity.processes import gpus, registry
 
 
-def plan_devices(request: GraphRequest, *, load_driver: cards.Load | None = None) -> Placement:
+def plan_devices(request: GraphRequest, *, load_driver: gpus.Load | None = None) -> Placement:
     """Place the models and the graphs that are exported from them; see `place_subjects`.
 
     Raises `DeviceMissing` and `UsageError` as that does, and `UsageError` for a reference that

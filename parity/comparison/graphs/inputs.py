@@ -256,8 +256,8 @@ def _require_fit(spec: DeclaredInput, array: Array, label: str) -> None:
         )
     if spec.shape is not None and not _fits(spec.shape, array.shape, spec.origin):
         raise InputError(
-            f"{label}: the input '{spec.name}' takes {_format(spec.shape)}, found "
-            f"{_format(array.shape)}"
+            f"{label}: the input '{spec.name}' takes {format_shape(spec.shape)}, found "
+            f"{format_shape(array.shape)}"
         )
     # Last, since it alone reads the numbers.
     if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -272,7 +272,8 @@ def _fits(declared: Sequence[int | None], found: Sequence[int], origin: str) -> 
     return all(a in (None, b) for a, b in zip(declared[fixed:], found[fixed:], strict=True))
 
 
-def _format(shape: Sequence[int | None]) -> str:
+def format_shape(shape: Sequence[int | None]) -> str:
+    """Return `?x3x224x224`."""
     return "x".join("?" if size is None else str(size) for size in shape)
 
 
@@ -350,7 +351,7 @@ def fill_shape(shape: Sequence[int | None], *, batch: int | None) -> tuple[int, 
     if sizes and shape[0] is None:
         sizes[0] = batch or 1
     if math.prod(sizes) > 2**28:
-        raise InputError(f"an input of {_format(sizes)} is too large")
+        raise InputError(f"an input of {format_shape(sizes)} is too large")
     return tuple(sizes)
 
 

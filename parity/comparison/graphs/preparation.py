@@ -65,9 +65,9 @@ Array = NDArray[Any]
 Progress = Callable[[str, str], None]
 
 Completion = Callable[
-    [Mapping[str, str], Mapping[str, list[DeclaredInput]]], dict[str, list[DeclaredInput]]
+    [Mapping[str, GraphSubject], Mapping[str, list[DeclaredInput]]], dict[str, list[DeclaredInput]]
 ]
-"""Is given the runtimes and the declared inputs of the subjects, by name; returns the inputs."""
+"""Is given the subjects and their declared inputs, by name; returns the inputs."""
 
 
 @dataclass
@@ -251,8 +251,7 @@ class Preparation:
             with self._keep_failure(subject):
                 declared[subject.name], examples[subject.name] = self._ask_inputs(subject)
         if self.complete is not None:
-            runtimes = {subject.name: subject.runtime for subject in subjects}
-            declared = self.complete(runtimes, declared)
+            declared = self.complete({subject.name: subject for subject in subjects}, declared)
             examples = dict.fromkeys(examples)
         order = sorted(
             (subject for subject in subjects if subject.name in declared),

@@ -39,6 +39,11 @@ def load_format(name: str) -> Format:
     return cast(Format, importlib.import_module(f"{__name__}.{name}"))
 
 
+def find_suffix(name: str) -> str:
+    """Return the suffix of a report's files; of what is no format, such as jsonl, its name."""
+    return load_format(name).SUFFIX if name in list_formats() else f".{name}"
+
+
 def require_known(name: str) -> None:
     """Raise UsageError for an unknown format, with the closest name."""
     known = list_formats()

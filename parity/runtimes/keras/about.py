@@ -43,7 +43,7 @@ ABOUT = RuntimeInfo(
     configuration_files=("~/.keras/keras.json", "$KERAS_HOME/keras.json"),
     cpu_variables={"JAX_PLATFORMS": "cpu"},
     gpu_variables={
-        # Several frameworks share the card: none may take all of its memory.
+        # Several frameworks share the GPU: none may take all of its memory.
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         "TF_DETERMINISTIC_OPS": "1",

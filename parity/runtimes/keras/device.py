@@ -61,21 +61,21 @@ def _pin_tensorflow(tf32: bool, device: str, precision: str) -> dict[str, Any]:
     tf.config.optimizer.set_jit(False)
     if device == "gpu":
         tf.config.experimental.enable_op_determinism()
-        for card in tf.config.list_physical_devices("GPU"):
-            # TensorFlow refuses to change this once it has used the card: a model was built on it.
-            if not _grows_memory(card):
-                tf.config.experimental.set_memory_growth(card, True)
+        for gpu in tf.config.list_physical_devices("GPU"):
+            # TensorFlow refuses to change this once it has used the GPU: a model was built on it.
+            if not _grows_memory(gpu):
+                tf.config.experimental.set_memory_growth(gpu, True)
     flags = _tensorflow_flags()
     _require_flags(flags, {"tensor_float_32": tf32, "jit": ""})
     return flags
 
 
-def _grows_memory(card: Any) -> bool:
-    """Return whether TensorFlow takes the card's memory as it needs it.
+def _grows_memory(gpu: Any) -> bool:
+    """Return whether TensorFlow takes the GPU's memory as it needs it.
 
-    `get_memory_growth` does not see the variable that a child on a card is started with.
+    `get_memory_growth` does not see the variable that a child on a GPU is started with.
     """
-    own = import_backend().config.experimental.get_memory_growth(card)
+    own = import_backend().config.experimental.get_memory_growth(gpu)
     return bool(own) or os.environ.get("TF_FORCE_GPU_ALLOW_GROWTH") == "true"
 
 
@@ -85,9 +85,9 @@ def _tensorflow_flags() -> dict[str, Any]:
         "tensor_float_32": tf.config.experimental.tensor_float_32_execution_enabled(),
         "jit": tf.config.optimizer.get_jit(),
     }
-    cards = tf.config.list_physical_devices("GPU")
-    if cards:
-        flags["memory_growth"] = all(map(_grows_memory, cards))
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        flags["memory_growth"] = all(map(_grows_memory, gpus))
     return flags
 
 
@@ -165,17 +165,17 @@ def list_devices() -> list[str]:
     """Return the names of the devices that the backend can compute on here."""
     name = keras.backend.backend()
     if name == "tensorflow":
-        cards = import_backend().config.list_physical_devices("GPU")
-        return ["cpu", *(card.name.removeprefix("/physical_device:") for card in cards)]
+        gpus = import_backend().config.list_physical_devices("GPU")
+        return ["cpu", *(gpu.name.removeprefix("/physical_device:") for gpu in gpus)]
     if name == "torch":
         from parity.runtimes.torch import device as torch_device
 
         return torch_device.list_devices()
     try:
-        cards = import_backend().devices("gpu")
+        gpus = import_backend().devices("gpu")
     except RuntimeError:
-        cards = []
-    return ["cpu", *map(str, cards)]
+        gpus = []
+    return ["cpu", *map(str, gpus)]
 
 
 def device_of(tensor: Any) -> str:
@@ -187,7 +187,7 @@ def device_of(tensor: Any) -> str:
 
 
 def describe_device(device: str) -> dict[str, Any]:
-    """Return the card's name and the versions of its libraries; empty on the CPU."""
+    """Return the GPU's name and the versions of its libraries; empty on the CPU."""
     if device == "cpu":
         return {}
     name = keras.backend.backend()
@@ -198,16 +198,16 @@ def describe_device(device: str) -> dict[str, Any]:
     if name == "tensorflow":
         tf = import_backend()
         build = tf.sysconfig.get_build_info()
-        card = tf.config.list_physical_devices("GPU")[0]
-        details = tf.config.experimental.get_device_details(card)
+        gpu = tf.config.list_physical_devices("GPU")[0]
+        details = tf.config.experimental.get_device_details(gpu)
         return {
-            "card": details.get("device_name", card.name),
+            "card": details.get("device_name", gpu.name),
             "capability": ".".join(map(str, details.get("compute_capability", ()))),
             "cuda": build.get("cuda_version", ""),
             "cudnn": build.get("cudnn_version", ""),
         }
-    card = import_backend().devices("gpu")[0]
-    return {"card": card.device_kind, "platform": card.client.platform_version.splitlines()[0]}
+    gpu = import_backend().devices("gpu")[0]
+    return {"card": gpu.device_kind, "platform": gpu.client.platform_version.splitlines()[0]}
 
 
 def compile_xla(function: Callable[[Any], Any]) -> Callable[[Any], Any]:

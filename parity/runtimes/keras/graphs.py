@@ -119,6 +119,9 @@ class KerasGraphs(GraphOperations):
         from exporters import keras_onnx
 
         options: dict[str, Any] = {} if opset is None else {"opset": opset}
+        if not self.model.built:
+            # A subclass has its weights after its first call.
+            self.record(load_npz(inputs))
         with convert_export_errors("keras"):
             structure = keras_onnx.trace(self.model, **options)
             write_graph(structure, keras_onnx.weights(self.model), Path(path))

@@ -114,7 +114,7 @@ def find_device(device: str) -> torch.device:
 
 
 def describe_device(device: torch.device) -> dict[str, Any]:
-    """Return the card's name and the versions of its libraries; empty on the CPU."""
+    """Return the GPU's name and the versions of its libraries; empty on the CPU."""
     if device.type == "cpu":
         return {}
     properties = torch.cuda.get_device_properties(device)
@@ -138,13 +138,13 @@ def list_devices() -> list[str]:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the card has finished its work, so that a clock read next measures it."""
+    """Wait until the GPU has finished its work, so that a clock read next measures it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def release_memory() -> None:
-    """Free the card's memory that no tensor uses."""
+    """Free the GPU's memory that no tensor uses."""
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 

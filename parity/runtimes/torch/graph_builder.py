@@ -29,6 +29,8 @@ from parity.runtimes.torch.recorder import (
 MAX_CONSTANT = 1024
 """Constants of as many values are a part of the graph; of longer ones it has the shape."""
 
+_RAN = " operations ran before"
+
 
 class GraphBuilder:
     """Makes nodes of calls."""
@@ -150,7 +152,7 @@ class GraphBuilder:
 
     def describe_progress(self) -> list[str]:
         """Return what ran so far: the last operations, for the notes of an error."""
-        lines = [f"{len(self._nodes)} operations ran before"]
+        lines = [f"{len(self._nodes)}{_RAN}"]
         for node in self._nodes[-3:]:
             shapes = ", ".join(str(self._tensors[each].shape) for each in node.outputs)
             lines.append(f"{node.source} {node.path}: {node.operation} gave {shapes}")
@@ -245,3 +247,9 @@ def _weight_axes(canonical: str, order: tuple[int, ...]) -> str:
     for name, axis in zip(names, order, strict=True):
         found[axis] = name
     return " ".join(found)
+
+
+def count_operations(error: BaseException) -> int:
+    """Return how many operations ran before an error with the notes of `describe_progress`."""
+    counts = [note for note in getattr(error, "__notes__", ()) if note.endswith(_RAN)]
+    return int(counts[0].removesuffix(_RAN)) if counts else 0

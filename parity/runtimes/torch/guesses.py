@@ -13,6 +13,7 @@ from torch import nn
 from parity.errors import GraphError, InputError
 from parity.network.graph import Graph
 from parity.runtimes.graph_framework import Array
+from parity.runtimes.torch.graph_builder import count_operations
 from parity.runtimes.torch.graphs import record
 from parity.runtimes.torch.model_inputs import required_inputs
 
@@ -80,6 +81,32 @@ def guess_inputs(
             f"{', '.join(str(tuple(shape)) for shape in shapes)}: {first_error}"
         )
     return found
+
+
+def try_image_shapes(
+    model: nn.Module, shapes: Sequence[Sequence[int]], *, enough: int
+) -> tuple[list[list[int]], str]:
+    """Return those of `shapes`, each (C, H, W), on which the model of one input runs.
+
+    They are tried in their order until `enough` run. The text is the model's own error on the one
+    that came furthest of those that do not run: it has the right channels, and another size.
+    """
+    (name,) = required_inputs(model)
+    found, furthest, text = [], -1, ""
+    for shape in shapes:
+        image = np.random.default_rng(0).standard_normal((1, *shape)).astype(np.float32)
+        try:
+            record(model, {name: image})
+        except GraphError as error:
+            cause, operations = error.__cause__, count_operations(error)
+            if operations > furthest:
+                furthest = operations
+                text = str(error) if cause is None else f"{type(cause).__name__}: {cause}"
+            continue
+        found.append([*shape])
+        if len(found) >= enough:
+            break
+    return found, text
 
 
 @dataclass(frozen=True)

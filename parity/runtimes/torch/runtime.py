@@ -245,6 +245,11 @@ class Runtime(OnnxReadings, TorchRepairs, TorchPieces, TorchGraphs, ModelRuntime
         found = guesses.guess_inputs(self.model, shapes, enough=enough)
         return {"candidates": [[each.to_json() for each in guess] for guess in found]}
 
+    def try_image_shapes(self, *, shapes: list[list[int]], enough: int) -> dict[str, Any]:
+        """Return those of `shapes` that run; see `guesses.try_image_shapes`."""
+        found, error = guesses.try_image_shapes(self.model, shapes, enough=enough)
+        return {"shapes": found, "error": error}
+
     def trace(self, *, opset: int | None, input_shape: Sequence[int], names: dict[str, str]) -> Any:
         from exporters import torch_onnx
 

@@ -106,6 +106,16 @@ class SelectedImages:
         return (every[index] for index in self.indices)
 
 
+def find_image_size(images: Images) -> tuple[int, int] | None:
+    """Return the (H, W) that all images have; None for files, which may differ."""
+    if isinstance(images, SelectedImages):
+        return find_image_size(images.source)
+    if isinstance(images, ArrayImages):
+        _, height, width = images.pixels.shape
+        return height, width
+    return None
+
+
 def select_images(images: Images, indices: Sequence[int]) -> Images:
     """Return some of the images, without the others' names and pixels: to send to a process."""
     if isinstance(images, SelectedImages):

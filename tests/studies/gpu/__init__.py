@@ -1,1 +1,1 @@
-"""All checks that need a card, in one command: `python -m tests.studies.gpu`."""
+"""All checks that need a GPU, in one command: `python -m tests.studies.gpu`."""

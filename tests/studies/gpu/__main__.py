@@ -1,4 +1,4 @@
-"""`python -m tests.studies.gpu`: run all checks that need a card, and record the results.
+"""`python -m tests.studies.gpu`: run all checks that need a GPU, and record the results.
 
 An item whose runtime is missing is listed as not run, with the reason. Exits 0 if no item failed, 1
 if one did, 3 if none could be run.
@@ -64,8 +64,8 @@ def run(bench: Bench, items: Sequence[Item] = ITEMS, *, budget: float = BUDGET_S
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         model=bench.model,
         size=bench.size,
-        card=None if bench.card is None else bench.card.to_json(),
-        why=None if bench.card is not None else next(iter(bench.absent.values()), None),
+        gpu=None if bench.gpu is None else bench.gpu.to_json(),
+        why=None if bench.gpu is not None else next(iter(bench.absent.values()), None),
         environment=machine.environment_facts({}),
         runtimes=bench.facts,
         entries=entries,

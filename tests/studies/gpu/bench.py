@@ -1,4 +1,4 @@
-"""A model on a card: the subjects that can run there, comparisons, and single children."""
+"""A model on a GPU: the subjects that can run there, comparisons, and single children."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from parity.comparison.placement import confirm_placement, plan_placement
 from parity.comparison.request import Request
 from parity.errors import ParityError
 from parity.network import architectures, weights
-from parity.processes import cards
+from parity.processes import gpus
 from parity.processes.child import Child
 from parity.processes.children import Children
 from parity.processes.interpreters import select_interpreter
@@ -27,7 +27,7 @@ SUBJECTS = (
     "keras@gpu", "torch@gpu", "onnx-keras@gpu", "onnx-torch@gpu",
     "keras[jax]@gpu", "keras[torch]@gpu",
 )  # fmt: skip
-"""Everything that could run on a card."""
+"""Everything that could run on a GPU."""
 
 PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
 """float32 has TF32 off in every runtime, tf32 has it on."""
@@ -35,19 +35,19 @@ PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
 
 @dataclass
 class Bench:
-    """A model on a card: the subjects that can run there, and why the others cannot."""
+    """A model on a GPU: the subjects that can run there, and why the others cannot."""
 
     model: str
     size: int
     python: Mapping[str, str] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
     facts: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    card: cards.Card | None = None
+    gpu: gpus.Gpu | None = None
 
     def find_subjects(self) -> None:
-        """Ask each runtime whether its subject can run on the card."""
+        """Ask each runtime whether its subject can run on the GPU."""
         try:
-            self.card = cards.find_card()
+            self.gpu = gpus.find_gpu()
         except ParityError as error:
             self.absent = dict.fromkeys(SUBJECTS, str(error))
             return

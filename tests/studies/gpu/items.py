@@ -1,4 +1,4 @@
-"""The items that are run on the card: one function each, which returns figures or raises."""
+"""The items that are run on the GPU: one function each, which returns figures or raises."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def compare_serially(bench: Bench) -> Figures:
 
 
 def compare_references(bench: Bench) -> Figures:
-    """Two models that references name, read and aligned: both on the card, in every precision."""
+    """Two models that references name, read and aligned: both on the GPU, in every precision."""
     figures: dict[str, Any] = {}
     for precision in PRECISIONS:
         try:
@@ -168,7 +168,7 @@ def compile_with_xla(bench: Bench) -> Figures:
 
 
 def verify_exports(bench: Bench) -> Figures:
-    """The files that both exporters write compute, on the card, what float64 does."""
+    """The files that both exporters write compute, on the GPU, what float64 does."""
     seconds = {}
     for side in ("keras", "torch"):
         with tempfile.TemporaryDirectory(prefix="parity-gpu-") as folder:
@@ -183,17 +183,17 @@ def verify_exports(bench: Bench) -> Figures:
 
 
 def exceed_memory(bench: Bench) -> Figures:
-    """A batch that is too large for any card is an error that names one that fits."""
-    assert bench.card is not None
+    """A batch that is too large for any GPU is an error that names one that fits."""
+    assert bench.gpu is not None
     # An item of a ResNet-50 at 224 takes some 20 MB of activations at the widest place.
-    batch = int(bench.card.bytes / 8e6)
+    batch = int(bench.gpu.bytes / 8e6)
     with bench.load_child("torch@gpu", batch) as (child, arguments):
         try:
             child.call("run", **arguments)
         except DeviceMemoryError as error:
             require("fits: --batch" in str(error), error)
             return {"batch": batch, "message": str(error)}
-    raise NotRun(f"a batch of {batch} fits in the card's memory")
+    raise NotRun(f"a batch of {batch} fits in the GPU's memory")
 
 
 def make_forward_item(subject: str) -> Item:
@@ -208,7 +208,7 @@ def make_forward_item(subject: str) -> Item:
 
 
 def evaluate_images(bench: Bench) -> Figures:
-    """The digits through the four runtimes on the card: the labels and the loss of the CPU."""
+    """The digits through the four runtimes on the GPU: the labels and the loss of the CPU."""
     spec = architectures.get(bench.model, classes=10, image_size=(32, 32), channels=1)
     classes = tuple(map(str, range(10)))
     description = TrainedDescription(spec.name, classes, Preprocessing(spec.image_size, 1))
@@ -234,7 +234,7 @@ def evaluate_images(bench: Bench) -> Figures:
 
 
 def compare_training_steps(bench: Bench) -> Figures:
-    """A step of Adam on the card, in both frameworks, against PyTorch's in float64 on the CPU."""
+    """A step of Adam on the GPU, in both frameworks, against PyTorch's in float64 on the CPU."""
     spec = architectures.get(bench.model, classes=10, image_size=(32, 32), channels=1)
     optimizer, table = Optimizer("adam", 1e-3), spec.table()
     data = open_dataset("digits")
@@ -276,7 +276,7 @@ def compare_training_steps(bench: Bench) -> Figures:
 
 
 def train_model(bench: Bench) -> Figures:
-    """A run of two epochs on the card, the second resumed, in every precision."""
+    """A run of two epochs on the GPU, the second resumed, in every precision."""
     figures: dict[str, Any] = {}
     for precision in ("float32", "bfloat16", "float16"):
         with tempfile.TemporaryDirectory(prefix="parity-gpu-") as folder:

@@ -1,4 +1,4 @@
-"""The record of a run on a card, as JSON and as Markdown."""
+"""The record of a run on a GPU, as JSON and as Markdown."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Record:
     date: str
     model: str
     size: int
-    card: Mapping[str, Any] | None
+    gpu: Mapping[str, Any] | None
     why: str | None
-    """Why there is no card."""
+    """Why there is no GPU."""
     environment: Mapping[str, Any]
     runtimes: Mapping[str, Mapping[str, Any]]
-    """By child, the card and the libraries as its runtime reports them."""
+    """By child, the GPU and the libraries as its runtime reports them."""
     entries: Sequence[Entry]
     seconds: float
 
@@ -65,13 +65,13 @@ def write(record: Record, folder: Path) -> tuple[Path, Path]:
 
 
 def markdown(record: Record) -> str:
-    """Return the record as Markdown: the card, errors by stage and precision, every item."""
-    card = record.card
-    title = f"{card['name']}, driver {card['driver']}, CUDA {card['cuda']}" if card else record.why
+    """Return the record as Markdown: the GPU, errors by stage and precision, every item."""
+    gpu = record.gpu
+    title = f"{gpu['name']}, driver {gpu['driver']}, CUDA {gpu['cuda']}" if gpu else record.why
     lines = [
         f"# {record.model} at {record.size}×{record.size} on the GPU, {record.date}",
         "",
-        f"- card: {title}",
+        f"- GPU: {title}",
         *(f"- {name}: {_facts(facts)}" for name, facts in record.runtimes.items()),
         f"- {record.count('passed')} passed, {record.count('failed')} failed, "
         f"{record.count('not run')} not run, in {record.seconds:.0f} s",

@@ -1,4 +1,4 @@
-"""The run on a card, up to the card: without one nothing passes, with one faults are told."""
+"""The run on a GPU, up to the GPU: without one nothing passes, with one faults are told."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from contextlib import contextmanager
 import pytest
 
 from parity.errors import DeviceMemoryError, MissingRuntimeError
-from parity.processes import cards, probe
-from tests.fakes.card_children import CardChildren
+from parity.processes import gpus, probe
+from tests.fakes.gpu_children import GpuChildren
 from tests.studies.gpu import __main__ as command
 from tests.studies.gpu.bench import SUBJECTS, Bench
 from tests.studies.gpu.items import ITEMS, Item, NotRun, WrongResult, attempt
 from tests.studies.gpu.record import markdown
 
-CARD = cards.Card("NVIDIA Fake 100", 80 * 2**30, 1, "13.2", "580.65.06")
+GPU = gpus.Gpu("NVIDIA Fake 100", 80 * 2**30, 1, "13.2", "580.65.06")
 
 
 @pytest.fixture
-def no_card(monkeypatch):
+def no_gpu(monkeypatch):
     def none(load=None):
         raise MissingRuntimeError("no NVIDIA driver")
 
-    monkeypatch.setattr(cards, "find_card", none)
+    monkeypatch.setattr(gpus, "find_gpu", none)
 
 
-def test_without_a_card_every_item_is_not_run(no_card, tmp_path, capsys):
+def test_without_a_gpu_every_item_is_not_run(no_gpu, tmp_path, capsys):
     assert command.main(["--out", str(tmp_path)]) == 3
     data = json.loads((tmp_path / "record.json").read_text())
     assert data["schema"] == "parity.gpu/1"
@@ -35,7 +35,7 @@ def test_without_a_card_every_item_is_not_run(no_card, tmp_path, capsys):
     assert {entry["status"] for entry in data["entries"]} == {"not run"}
     assert {entry["reason"] for entry in data["entries"]} == {"no NVIDIA driver"}
     text = (tmp_path / "record.md").read_text()
-    assert "- card: no NVIDIA driver" in text
+    assert "- GPU: no NVIDIA driver" in text
     assert "passed |" not in text
     assert text in capsys.readouterr().out
 
@@ -47,10 +47,10 @@ def test_an_interpreter_that_is_none_is_one_line(capsys):
 
 
 class Present(Bench):
-    """A bench on a card where all subjects but those in `absent` can be run."""
+    """A bench on a GPU where all subjects but those in `absent` can be run."""
 
     def find_subjects(self):
-        self.card = CARD
+        self.gpu = GPU
 
 
 def bench(**absent):
@@ -145,14 +145,14 @@ def test_a_subject_whose_reference_has_no_runtime_is_not_run(monkeypatch):
         def hello(self):
             raise MissingRuntimeError("keras: no TensorFlow")
 
-    class WithoutTensorFlow(CardChildren):
+    class WithoutTensorFlow(GpuChildren):
         def __init__(self, **options):
             super().__init__()
 
         def __getitem__(self, name):
             return Absent() if name == "keras" else super().__getitem__(name)
 
-    monkeypatch.setattr(cards, "find_card", lambda load=None: CARD)
+    monkeypatch.setattr(gpus, "find_gpu", lambda load=None: GPU)
     monkeypatch.setattr(probe, "describe_problems", lambda *arguments, **options: [])
     monkeypatch.setattr("tests.studies.gpu.bench.Children", WithoutTensorFlow)
     found = Bench("resnet18", 64)
@@ -162,7 +162,7 @@ def test_a_subject_whose_reference_has_no_runtime_is_not_run(monkeypatch):
 
 
 class Rehearsal(Present):
-    """The items as they are, with the CPU in the card's place."""
+    """The items as they are, with the CPU in the GPU's place."""
 
     def request(self, subjects, **options):
         on_cpu = [name.replace("@gpu", "@cpu") for name in subjects]

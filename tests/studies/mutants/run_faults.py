@@ -45,7 +45,7 @@ def _overwrite_by_last_call(place):
 
 
 def _round_to_tf32(place):
-    """Both operands with 11 significant bits, as a card computes by default."""
+    """Both operands with 11 significant bits, as a GPU computes by default."""
     name = place.weight("kernel")
     bits = place.values[name].view(np.uint32)
     even = (bits >> np.uint32(13)) & np.uint32(1)

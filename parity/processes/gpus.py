@@ -19,7 +19,7 @@ Load = Callable[[str], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class Gpu:
     """The first GPU; `bytes` is its memory, `cuda` the newest CUDA version its driver supports."""
 
     name: str
@@ -38,7 +38,7 @@ class Card:
         return f"{self.name}{more}, {self.bytes / 2**30:.0f} GiB{driver}, CUDA {self.cuda}"
 
 
-def find_card(load: Load = ctypes.CDLL) -> Card:
+def find_gpu(load: Load = ctypes.CDLL) -> Gpu:
     """Return the GPU that a framework would use.
 
     Only the driver API is called, which creates no context and takes no GPU memory. Raises
@@ -62,7 +62,7 @@ def find_card(load: Load = ctypes.CDLL) -> Card:
     driver.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
     # The driver API encodes CUDA 13.0 as 13000.
     cuda = f"{version.value // 1000}.{version.value % 1000 // 10}"
-    return Card(name.value.decode(), memory.value, count.value, cuda, _driver_version(load))
+    return Gpu(name.value.decode(), memory.value, count.value, cuda, _driver_version(load))
 
 
 def _explain_error(code: int) -> str:

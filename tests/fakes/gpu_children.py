@@ -1,4 +1,4 @@
-"""Children that are asked whether they can use a card, and start no process."""
+"""Children that are asked whether they can use a GPU, and start no process."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from parity.errors import MissingRuntimeError
 from parity.processes.children import Children
 
 
-class CardChildren(Children):
-    """Children of which those in `failing` cannot use the card; `asked` are all names."""
+class GpuChildren(Children):
+    """Children of which those in `failing` cannot use the GPU; `asked` are all names."""
 
     def __init__(self, failing: Collection[str] = ()) -> None:
         super().__init__()
@@ -19,10 +19,10 @@ class CardChildren(Children):
 
     def __getitem__(self, name: str) -> Any:
         self.asked.append(name)
-        return CardChild(name, name in self.failing)
+        return GpuChild(name, name in self.failing)
 
 
-class CardChild:
+class GpuChild:
     """A child that answers `require_device` alone."""
 
     def __init__(self, name: str, fails: bool) -> None:
