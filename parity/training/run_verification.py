@@ -83,6 +83,7 @@ class RunVerifier:
             label_smoothing=configuration.label_smoothing,
             seed=configuration.seed,
             accumulate=configuration.accumulate,
+            device=configuration.device,
             precision=(
                 configuration.precision
                 if configuration.precision in JUDGED_PRECISIONS
