@@ -420,7 +420,7 @@ class TrainOperations(WeightOperations):
         all weights after the step, which a record without state has not.
         """
         request = ObservedStepRequest.from_json(arguments)
-        values = safetensors.numpy.load_file(request.state_path)
+        values = _load_start(request)
         images = read_input(request.step.images)
         choices = None
         if request.choices_path is not None:
@@ -505,7 +505,7 @@ class TrainOperations(WeightOperations):
         labels = read_input(request.step.labels)
         expected, choices = dict(self._reference.record), self._reference.choices
         expected["samples"] = _measure_samples(expected["logits"], request, labels)
-        values = safetensors.numpy.load_file(request.state_path)
+        values = _load_start(request)
         images = read_input(request.step.images)
         trainer = dataclasses.replace(request.trainer, precision=precision)
         request = dataclasses.replace(request, dtype="float32", trainer=trainer)
@@ -572,7 +572,7 @@ class TrainOperations(WeightOperations):
         request = ObservedStepRequest.from_json(arguments)
         assert request.choices_path is not None
         choices = safetensors.numpy.load_file(request.choices_path)
-        values = safetensors.numpy.load_file(request.state_path)
+        values = _load_start(request)
         if not _are_other_choices(choices, self._reference.choices):
             return {"choices": {}}
         images = read_input(request.step.images)
@@ -644,6 +644,18 @@ class TrainOperations(WeightOperations):
             raise WeightError(f"{path}: is not a readable state: {error}") from error
         self.note_new_weights()
         self._trainer.write_state(values)
+
+
+def _load_start(request: ObservedStepRequest) -> dict[str, Array]:
+    """Return the state that a step starts from.
+
+    Where no state after it is kept it has no slots: gradients, losses and statistics are the same
+    without them.
+    """
+    values = safetensors.numpy.load_file(request.state_path)
+    if request.keeps_state:
+        return values
+    return {name: value for name, value in values.items() if not name.startswith("slot/")}
 
 
 def _weight_of(name: str) -> str:

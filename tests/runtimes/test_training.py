@@ -312,3 +312,24 @@ def test_the_own_initialisers_are_drawn_by_the_seed(framework, weights, tmp_path
     assert (values["bn1.running_mean"] == 0).all()
     assert (values["bn1.running_var"] == 1).all()
     assert 0 < values["conv1.weight"].std() < 0.3
+
+
+@pytest.mark.parametrize("framework", ["keras", "torch"])
+def test_a_trainer_of_a_run_seeds_the_generators(framework, weights):
+    """Dropouts without a seed of their own draw from them."""
+    if framework == "keras":
+        import keras
+
+        def draw():
+            return np.asarray(keras.random.uniform((4,)))
+    else:
+        import torch
+
+        def draw():
+            return torch.rand(4).numpy()
+
+    drawn = []
+    for _ in range(2):
+        start(framework, weights, Optimizer("sgd", RATES[0]))
+        drawn.append(draw())
+    assert np.array_equal(*drawn)

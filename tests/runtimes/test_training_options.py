@@ -106,6 +106,16 @@ def assert_equal_bits(actual, expected):
         assert value.tobytes() == actual[name].tobytes(), name
 
 
+def test_a_trainer_of_compared_steps_leaves_the_seeds_of_the_run():
+    """A seed would also make TensorFlow optimise every compiled step once more."""
+    from parity.runtimes.keras.train import ObservedKerasTrainer
+
+    model, request = build_keras(), trainer_request(ADAM, "keras", LayerTable(()), seed=3)
+    before = np.random.get_state()[1].copy()
+    ObservedKerasTrainer(model, WeightMap.identity({}), request, "float32")
+    assert np.array_equal(np.random.get_state()[1], before)
+
+
 # Accumulation ------------------------------------------------------------------------------------
 
 

@@ -110,7 +110,6 @@ class KerasTrainer:
         with keras_device.device_scope(self._device):
             optimizer.build(model.trainable_variables)
         self._check_slots()
-        keras.utils.set_random_seed(request.seed)
 
     def _create_optimizer(self, request: TrainerRequest) -> Any:
         optimizer = getattr(keras.optimizers, request.optimizer)(
