@@ -30,8 +30,8 @@ from parity.processes.training_requests import (
     BatchResult,
     ObservedStepRequest,
     StepRequest,
+    StepVariation,
     TrainerRequest,
-    Variation,
 )
 from parity.runtimes.devices import require_weights_on
 from parity.runtimes.floors import Perturbation
@@ -144,7 +144,7 @@ class ObservedTrainer(Trainer, Protocol):
     def pass_forward(self, images: Array) -> None:
         """Compute a micro-batch as `step` does, up to the logits."""
 
-    def vary(self, variation: Variation, choices: Choices | None = None) -> None:
+    def vary(self, variation: StepVariation, choices: Choices | None = None) -> None:
         """Take the next micro-batches with a variation, and with given choices; None: their own."""
 
     def describe_variance_updates(self) -> dict[str, Any]:
@@ -227,7 +227,7 @@ def _try_step(
     after: Callable[[ObservedTrainer], None] | None,
 ) -> tuple[ObservedStep, bool]:
     """Take a step, and return whether a loss scale left it out."""
-    sizes = request.sizes
+    sizes = request.micro_batch_sizes
     labels = _split(read_input(request.step.labels), sizes)
     count = len(labels)
     given = {name: _split(value, sizes) for name, value in (choices or {}).items()}
@@ -264,9 +264,9 @@ def _pass_forward(
     after: Callable[[ObservedTrainer], None],
 ) -> None:
     """Compute the micro-batches of a step up to their logits; `after` is called after each."""
-    given = {name: _split(value, request.sizes) for name, value in choices.items()}
+    given = {name: _split(value, request.micro_batch_sizes) for name, value in choices.items()}
     trainer.write_canonical_state(values, number=request.number)
-    for place, part in enumerate(_split(images.astype(request.dtype), request.sizes)):
+    for place, part in enumerate(_split(images.astype(request.dtype), request.micro_batch_sizes)):
         trainer.vary(request.variation, {n: each[place] for n, each in given.items()})
         trainer.pass_forward(part)
         after(trainer)
@@ -400,7 +400,7 @@ class TrainOperations(WeightOperations):
         """Return the loss and accuracy of one batch in inference mode."""
         return self._trainer.evaluate(read_input(images), read_input(labels)).to_json()
 
-    def save_definition(self, *, path: str) -> None:
+    def save_canonical_state(self, *, path: str) -> None:
         """Write the state of the training in the definition of its optimizer, in float32."""
         weights.save(Path(path), self._select_known(self._trainer.read_canonical_state()))
 

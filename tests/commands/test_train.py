@@ -300,7 +300,7 @@ def test_a_run_whose_frameworks_step_differently_is_not_the_same(tmp_path, monke
     from parity.runtimes.keras import optimizers
 
     # Keras's rounding of Adam's step size, 7e-6, becomes a difference where it is not modelled.
-    monkeypatch.setattr(optimizers, "round_step", lambda optimizer, step: ({}, 1.0))
+    monkeypatch.setattr(optimizers, "round_hyperparameters", lambda optimizer, step: ({}, 1.0))
     data = draw_folder(tmp_path / "data", count=10)
     result = parity.train(
         "resnet18", data=data, image_size=32, epochs=1, batch=8, learning_rate=1e-3,

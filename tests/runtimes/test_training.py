@@ -58,7 +58,7 @@ def start(framework, weights, optimizer, **options):
 def drive(trainer, framework, optimizer, batches, *, first=0):
     results = []
     for step, (images, labels) in enumerate(batches[first:], start=first):
-        epsilon = optimizer.epsilon_at(framework, step + 1)
+        epsilon = optimizer.step_epsilon(framework, step + 1)
         request = StepRequest("", "", RATES[step], epsilon)
         results.append(trainer.step(images, labels, request))
     return results
@@ -140,7 +140,7 @@ def test_a_plain_pytorch_loop_gives_the_numbers_of_the_driver(name, weights, bat
     for step, (images, labels) in enumerate(batches):
         if name == "adam":
             # The map of ε (parity.training.optimizers), which no scheduler of PyTorch has.
-            stock.param_groups[0]["eps"] = optimizer.epsilon_at("torch", step + 1)
+            stock.param_groups[0]["eps"] = optimizer.step_epsilon("torch", step + 1)
         stock.zero_grad()
         loss = torch.nn.functional.cross_entropy(
             model(torch.from_numpy(images)), torch.from_numpy(labels)

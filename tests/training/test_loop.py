@@ -46,7 +46,7 @@ class Verifier:
     def __init__(self):
         self.steps = []
 
-    def before_step(self, number, epoch, place, batch, rates):
+    def verify_if_chosen(self, number, epoch, place, batch, rates):
         self.steps.append((number, epoch, place))
 
 
@@ -145,6 +145,6 @@ def test_the_subjects_steps_are_compared_on_the_device_of_the_run(device, tmp_pa
             results=tmp_path / "verification.json", progress=lambda name, text: None,
         )  # fmt: skip
         with pytest.raises(TrainingError, match="observed"):
-            verifier.before_step(1, 1, 0, paths, (1e-3, 1e-3, 1e-3))
+            verifier.verify_if_chosen(1, 1, 0, paths, (1e-3, 1e-3, 1e-3))
     devices = {name: [r["device"] for r in child.observed] for name, child in children.items()}
     assert devices == {"keras": [device], "torch": ["cpu"]}

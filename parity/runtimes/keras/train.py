@@ -15,7 +15,12 @@ from parity.errors import TrainingError, UsageError
 from parity.network import layouts
 from parity.network.table import LayerTable
 from parity.network.trained_layout import TrainedLayout, WeightMap
-from parity.processes.training_requests import BatchResult, StepRequest, TrainerRequest, Variation
+from parity.processes.training_requests import (
+    BatchResult,
+    StepRequest,
+    StepVariation,
+    TrainerRequest,
+)
 from parity.runtimes.keras import device as keras_device
 from parity.runtimes.keras import layers as keras_layers
 from parity.runtimes.keras import load
@@ -469,8 +474,8 @@ class ObservedKerasTrainer(KerasTrainer):
     def pass_forward(self, images: Array) -> None:
         raise NotImplementedError("the reference alone is given choices")
 
-    def vary(self, variation: Variation, choices: dict[str, Array] | None = None) -> None:
-        if variation != Variation() or choices is not None:
+    def vary(self, variation: StepVariation, choices: dict[str, Array] | None = None) -> None:
+        if variation != StepVariation() or choices is not None:
             raise UsageError("keras: the reference's step alone can be varied")
 
     def read_gradients(self) -> dict[str, Array]:

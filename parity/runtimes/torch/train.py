@@ -16,7 +16,12 @@ from parity.network.table import LayerTable, Row, parse_torch_point
 from parity.network.trained_layout import TrainedLayout
 from parity.numerics.floor import perturb
 from parity.numerics.losses import LEAST_PROBABILITY
-from parity.processes.training_requests import BatchResult, StepRequest, TrainerRequest, Variation
+from parity.processes.training_requests import (
+    BatchResult,
+    StepRequest,
+    StepVariation,
+    TrainerRequest,
+)
 from parity.runtimes.torch.batched_convolutions import BatchedConvolutions
 from parity.runtimes.torch.choices import CallChoices, find_maxima, gather, measure_distance
 from parity.runtimes.torch.detached import AttachedParts, DetachedOperand
@@ -326,7 +331,7 @@ class ObservedTorchTrainer(TorchTrainer):
         self._statistics: dict[str, Any] = {}
         self._biased: dict[str, Array] = {}
         self._logits = np.zeros(0)
-        self._variation = Variation()
+        self._variation = StepVariation()
         self._bias_sums = BiasSums(model)
         self._sum_errors: dict[str, float] = {}
         self._dtype = next(iter(self._parameters.values())).dtype
@@ -369,7 +374,7 @@ class ObservedTorchTrainer(TorchTrainer):
         module.register_forward_pre_hook(save_variance)
         module.register_forward_hook(record_update)
 
-    def vary(self, variation: Variation, choices: dict[str, Array] | None = None) -> None:
+    def vary(self, variation: StepVariation, choices: dict[str, Array] | None = None) -> None:
         self._variation = variation
         self._choices.force(choices)
 
