@@ -29,11 +29,8 @@ from parity.runtimes.keras.loss_scale import StepLossScale
 from parity.runtimes.keras.replicas import MixedPolicies, is_floating
 from parity.runtimes.keras.run import to_tensor
 from parity.runtimes.keras.variables import name_variables, raw_variable
-from parity.runtimes.train import (
-    CHOOSING_KINDS,
-    ChoiceDistances,
-    require_state,
-)
+from parity.runtimes.observed_steps import CHOOSING_KINDS, ChoiceDistances
+from parity.runtimes.train import require_state
 
 Array = NDArray[Any]
 
@@ -365,7 +362,7 @@ class KerasTrainer:
 
 
 class ObservedKerasTrainer(KerasTrainer):
-    """A trainer of a model in any dtype: `parity.runtimes.train.ObservedTrainer`."""
+    """A trainer of a model in any dtype: `parity.runtimes.observed_steps.ObservedTrainer`."""
 
     def __init__(
         self,

@@ -22,19 +22,14 @@ from parity.processes.training_requests import (
     StepVariation,
     TrainerRequest,
 )
+from parity.runtimes.observed_steps import CHOOSING_KINDS, ChoiceDistances
 from parity.runtimes.torch.batched_convolutions import BatchedConvolutions
 from parity.runtimes.torch.choices import CallChoices, find_maxima, gather, measure_distance
 from parity.runtimes.torch.detached import AttachedParts, DetachedOperand
 from parity.runtimes.torch.recorder import named_weights
 from parity.runtimes.torch.running_sums import BiasSums, RunningSumBatchNorms
 from parity.runtimes.torch.weights import Array, to_numpy
-from parity.runtimes.train import (
-    CHOOSING_KINDS,
-    LOSS_SCALE,
-    LOSS_SCALE_STEPS,
-    ChoiceDistances,
-    require_state,
-)
+from parity.runtimes.train import LOSS_SCALE, LOSS_SCALE_STEPS, require_state
 
 _GENERATOR = "generator/torch"
 _GPU_GENERATOR = "generator/cuda"
@@ -314,7 +309,7 @@ class TorchTrainer:
 
 
 class ObservedTorchTrainer(TorchTrainer):
-    """A trainer of a module in any dtype: `parity.runtimes.train.ObservedTrainer`."""
+    """A trainer of a module in any dtype: `parity.runtimes.observed_steps.ObservedTrainer`."""
 
     def __init__(
         self,
