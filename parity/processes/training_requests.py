@@ -116,7 +116,7 @@ class StepRequest:
 
 
 @dataclass(frozen=True)
-class Variation:
+class StepVariation:
     """How the reference's step is changed to prove a cause.
 
     `inference_batch_norms`, by module, use their moving statistics; `frozen_batch_norms` also get
@@ -159,9 +159,9 @@ class ObservedStepRequest:
     `slot/KIND/NAME`, by canonical name and in the definition of `parity.training.optimizers`.
     `number` is the number of the step, from 1 on. `dtype` is "float64" or "float32".
     `choices_path` is a file with each ReLU's active side and each max-pool's argmax, which the step
-    uses instead of its own. `device` is "cpu" or "gpu". `sizes` are the numbers of images of the
-    micro-batches, in the order of the step's arrays; () is one. Without `keeps_state` the record
-    has no slots, and of the weights after the step the moving statistics alone.
+    uses instead of its own. `device` is "cpu" or "gpu". `micro_batch_sizes` are the numbers of
+    images of the micro-batches, in the order of the step's arrays; () is one. Without `keeps_state`
+    the record has no slots, and of the weights after the step the moving statistics alone.
     """
 
     trainer: TrainerRequest
@@ -171,9 +171,9 @@ class ObservedStepRequest:
     out_path: str
     dtype: str = "float64"
     choices_path: str | None = None
-    variation: Variation = Variation()
+    variation: StepVariation = StepVariation()
     device: str = "cpu"
-    sizes: tuple[int, ...] = ()
+    micro_batch_sizes: tuple[int, ...] = ()
     keeps_state: bool = True
 
     def to_json(self) -> dict[str, Any]:
@@ -182,7 +182,7 @@ class ObservedStepRequest:
             "trainer": self.trainer.to_json(),
             "step": self.step.to_json(),
             "variation": self.variation.to_json(),
-            "sizes": list(self.sizes),
+            "micro_batch_sizes": list(self.micro_batch_sizes),
         }
 
     @classmethod
@@ -192,8 +192,8 @@ class ObservedStepRequest:
                 **data,
                 "trainer": TrainerRequest.from_json(data["trainer"]),
                 "step": StepRequest.from_json(data["step"]),
-                "variation": Variation.from_json(data["variation"]),
-                "sizes": tuple(data["sizes"]),
+                "variation": StepVariation.from_json(data["variation"]),
+                "micro_batch_sizes": tuple(data["micro_batch_sizes"]),
             }
         )
 

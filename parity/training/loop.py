@@ -150,13 +150,13 @@ class Loop:
                 *(self._learning_rate(n, reference) for n in (step, step + 1)),
             )
             number = self._step_of_optimizer(progress, reference)
-            self._verifier.before_step(number, progress.epoch, place, batch, rates)
+            self._verifier.verify_if_chosen(number, progress.epoch, place, batch, rates)
         requests = {
             name: StepRequest(
                 str(batch.images),
                 str(batch.labels),
                 self._learning_rate(step, progress.frameworks[name]),
-                self._configuration.optimizer.epsilon_at(
+                self._configuration.optimizer.step_epsilon(
                     name, self._step_of_optimizer(progress, progress.frameworks[name])
                 ),
                 None

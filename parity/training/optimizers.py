@@ -121,9 +121,9 @@ class Optimizer:
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
-    def epsilon_at(self, framework: str, step: int) -> float | None:
+    def step_epsilon(self, framework: str, step: int) -> float | None:
         """Return the ε of a step (from 1 on) where a framework's differs from step to step."""
-        epsilon: float | None = _load_map(framework).epsilon_at(self, step)
+        epsilon: float | None = _load_map(framework).step_epsilon(self, step)
         return epsilon
 
     def round_as(self, framework: str, step: int, rate: float) -> tuple[Optimizer, float]:
@@ -131,7 +131,7 @@ class Optimizer:
 
         These roundings are there in float64, too.
         """
-        changes, factor = _load_map(framework).round_step(self, step)
+        changes, factor = _load_map(framework).round_hyperparameters(self, step)
         return dataclasses.replace(self, **changes), rate * factor
 
 
@@ -187,9 +187,10 @@ def _is_kernel(role: str) -> bool:
 
 
 def _load_map(framework: str) -> ModuleType:
-    """Return the module `optimizers` of a runtime: `map_optimizer`, `epsilon_at`, `round_step`.
+    """Return the module `optimizers` of a runtime.
 
-    Raises `UsageError` for a runtime without one.
+    It has `map_optimizer`, `step_epsilon` and `round_hyperparameters`. Raises `UsageError` for a
+    runtime without one.
     """
     modules = {name: _name_map(info) for name, info in registry.frameworks().items()}
     if framework not in modules or importlib.util.find_spec(modules[framework]) is None:

@@ -30,7 +30,7 @@ from parity.training.verification import (
 
 SCHEMA = "parity.verification/1"
 
-FIRST = 3
+FIRST_STEPS = 3
 """The number of first steps that are always compared."""
 
 
@@ -44,7 +44,7 @@ def choose_steps(per_epoch: int, epochs: int, every: int | None = None) -> froze
     if every is not None:
         return frozenset(range(1, total + 1, every))
     later = {per_epoch, per_epoch + 1, (total + 1) // 2, total}
-    return frozenset(n for n in {*range(1, FIRST + 1), *later} if n <= total)
+    return frozenset(n for n in {*range(1, FIRST_STEPS + 1), *later} if n <= total)
 
 
 class RunVerifier:
@@ -83,6 +83,7 @@ class RunVerifier:
             label_smoothing=configuration.label_smoothing,
             seed=configuration.seed,
             accumulate=configuration.accumulate,
+            device=configuration.device,
             precision=(
                 configuration.precision
                 if configuration.precision in JUDGED_PRECISIONS
@@ -97,7 +98,7 @@ class RunVerifier:
     def _call(self, side: str, operation: str, /, **arguments: Any) -> Mapping[str, Any]:
         return self._children[side].call(operation, **arguments)
 
-    def before_step(
+    def verify_if_chosen(
         self, number: int, epoch: int, place: int, batch: BatchFiles, rates: tuple[float, ...]
     ) -> None:
         """Compare step `number` of the optimizer, step `place` of `epoch`, if it is chosen.
@@ -109,7 +110,7 @@ class RunVerifier:
             return
         self._show("verification", f"step {number}")
         state = self._folder / "state.safetensors"
-        self._children[REFERENCE].call("save_definition", path=str(state))
+        self._children[REFERENCE].call("save_canonical_state", path=str(state))
         before, rate, after = rates
         plateau = self._configuration.callbacks.plateau
         loaded = Batch(np.load(batch.images), np.load(batch.labels))
@@ -125,7 +126,7 @@ class RunVerifier:
             rate_after=after,
             plateau_factor=None if plateau is None else plateau.factor,
             source=BatchSource(self._reader, epoch, place),
-            sizes=joined.sizes,
+            micro_batch_sizes=joined.micro_batch_sizes,
         )
         self.steps[number] = self._verifier.verify(given)
         self._show("verification", "done")

@@ -158,7 +158,7 @@ class StepTerms:
     """The layer of each weight."""
     sum_terms: float
     """See `count_sum_terms`."""
-    sizes: tuple[int, ...] = ()
+    micro_batch_sizes: tuple[int, ...] = ()
     """The numbers of images of the micro-batches; () is one."""
 
 

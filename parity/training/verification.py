@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from parity.network.table import LayerTable
 from parity.numerics.floor import REPLICATES
 from parity.processes.futures import set_error_if_pending, set_result_if_pending
-from parity.processes.training_requests import ObservedStepRequest, StepRequest, Variation
+from parity.processes.training_requests import ObservedStepRequest, StepRequest, StepVariation
 from parity.training.data.batches import BatchReader
 from parity.training.optimizers import Optimizer, list_decayed, trainer_request
 from parity.training.steps import (
@@ -66,7 +66,7 @@ class StepInput:
 
     The others are what a subject may have confused: the learning rates of the step before and the
     step after, the factor by which a plateau reduces the rate, and where the batch comes from.
-    `sizes` are the numbers of images of the micro-batches; () is one.
+    `micro_batch_sizes` are the numbers of images of the micro-batches; () is one.
     """
 
     number: int
@@ -78,7 +78,7 @@ class StepInput:
     rate_after: float | None = None
     plateau_factor: float | None = None
     source: BatchSource | None = None
-    sizes: tuple[int, ...] = ()
+    micro_batch_sizes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -345,7 +345,8 @@ class StepVerifier:
     def _request(
         self, given: StepInput, side: str, *, dtype: str = "float64", suffix: str = "",
         precision: str = "float32",
-        label_smoothing: float | None = None, sizes: tuple[int, ...] | None = None, **fields: Any,
+        label_smoothing: float | None = None, micro_batch_sizes: tuple[int, ...] | None = None,
+        **fields: Any,
     ) -> ObservedStepRequest:  # fmt: skip
         framework = self._framework if side == self._subject else side
         trainer = trainer_request(
@@ -362,14 +363,16 @@ class StepVerifier:
             str(self._folder / f"images{suffix}.npy"),
             str(self._folder / f"labels{suffix}.npy"),
             given.rate,
-            self._optimizer.epsilon_at(framework, given.number),
+            self._optimizer.step_epsilon(framework, given.number),
         )
         name = dtype if precision == "float32" else precision
         out = self._folder / f"{side}-{name}{suffix}.safetensors"
         device = self._device if side == self._subject else "cpu"
+        if micro_batch_sizes is None:
+            micro_batch_sizes = given.micro_batch_sizes
         return ObservedStepRequest(
             trainer, step, str(given.state), given.number, str(out), dtype, device=device,
-            sizes=given.sizes if sizes is None else sizes,
+            micro_batch_sizes=micro_batch_sizes,
             keeps_state=side != REFERENCE or side == self._subject or self._keeps_state, **fields,
         )  # fmt: skip
 
@@ -386,25 +389,25 @@ class StepVerifier:
             self._order,
             self._layers,
             count_sum_terms(self._table, len(given.labels), expected.statistics),
-            given.sizes,
+            given.micro_batch_sizes,
         )
 
     def _rerun(
         self,
         given: StepInput,
         *,
-        variation: Variation | None = None,
+        variation: StepVariation | None = None,
         label_smoothing: float | None = None,
         images: Array | None = None,
         labels: Array | None = None,
-        sizes: tuple[int, ...] | None = None,
+        micro_batch_sizes: tuple[int, ...] | None = None,
     ) -> StepRecord:
         """Take the reference's float64 step in another way."""
         np.save(self._folder / "images-other.npy", given.images if images is None else images)
         np.save(self._folder / "labels-other.npy", given.labels if labels is None else labels)
         request = self._request(
-            given, REFERENCE, suffix="-other", label_smoothing=label_smoothing, sizes=sizes,
-            variation=variation or Variation(),
+            given, REFERENCE, suffix="-other", label_smoothing=label_smoothing,
+            micro_batch_sizes=micro_batch_sizes, variation=variation or StepVariation(),
         )  # fmt: skip
         return self._observe(REFERENCE, request)
 

@@ -101,6 +101,7 @@ def test_the_command_line_has_one_line_and_an_exit_code(tmp_path):
     assert "--learning-rate: must be a finite number above 0, found nan" in text
 
 
+@pytest.mark.parametrize("verify", [(), ("--verify",)], ids=["plain", "verified"])
 @pytest.mark.parametrize(
     ("models", "starts"),
     [
@@ -110,7 +111,7 @@ def test_the_command_line_has_one_line_and_an_exit_code(tmp_path):
     ids=["registered", "references"],
 )
 def test_a_gpu_that_is_not_there_is_said_before_a_framework_starts(
-    models, starts, tmp_path, monkeypatch, capsys
+    models, starts, verify, tmp_path, monkeypatch, capsys
 ):
     from parity.processes import gpus
 
@@ -119,11 +120,12 @@ def test_a_gpu_that_is_not_there_is_said_before_a_framework_starts(
 
     monkeypatch.setattr(gpus, "find_gpu", find_gpu)
     options = ["--learning-rate", "1e-3", "--device", "gpu", "--out", str(tmp_path / "run")]
-    assert main.main(["train", *models, *options]) == 3
+    assert main.main(["train", *models, *options, *verify]) == 3
     lines = capsys.readouterr().err.splitlines()
-    assert [line.startswith(f"error: {start}") for line, start in zip(lines, starts, strict=True)]
+    for line, start in zip(lines, starts, strict=True):
+        assert line.startswith(f"error: {start}")
     assert all("no NVIDIA driver" in line for line in lines)
-    assert not (tmp_path / "run").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.framework
@@ -298,7 +300,7 @@ def test_a_run_whose_frameworks_step_differently_is_not_the_same(tmp_path, monke
     from parity.runtimes.keras import optimizers
 
     # Keras's rounding of Adam's step size, 7e-6, becomes a difference where it is not modelled.
-    monkeypatch.setattr(optimizers, "round_step", lambda optimizer, step: ({}, 1.0))
+    monkeypatch.setattr(optimizers, "round_hyperparameters", lambda optimizer, step: ({}, 1.0))
     data = draw_folder(tmp_path / "data", count=10)
     result = parity.train(
         "resnet18", data=data, image_size=32, epochs=1, batch=8, learning_rate=1e-3,

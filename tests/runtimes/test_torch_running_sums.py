@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from parity.runtimes.torch.running_sums import BiasSums, RunningSumBatchNorms
+from parity.runtimes.torch.running_sums import BiasSums, RunningSumBatchNorms, _add_rows
 
 pytestmark = pytest.mark.framework
 
@@ -94,3 +94,12 @@ def test_nothing_is_measured_of_a_layer_that_is_called_twice():
     sums.enabled = True
     (layer(torch.ones(5, 3)) + 2 * layer(torch.ones(5, 3))).sum().backward()
     assert sums.measure_errors({n: p.grad for n, p in layer.named_parameters()}) == {}
+
+
+@pytest.mark.parametrize("shape", [(2000, 1), (2000, 2), (300, 64)])
+def test_rows_are_added_term_by_term(shape):
+    rows = np.random.default_rng(0).uniform(0.1, 0.11, shape).astype(np.float32)
+    expected = [float(add_one_by_one(column)) for column in rows.T]
+    assert _add_rows(rows).tolist() == expected
+    in_blocks = np.ascontiguousarray(rows.T).sum(-1)
+    assert in_blocks.tolist() != expected

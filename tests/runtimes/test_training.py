@@ -58,7 +58,7 @@ def start(framework, weights, optimizer, **options):
 def drive(trainer, framework, optimizer, batches, *, first=0):
     results = []
     for step, (images, labels) in enumerate(batches[first:], start=first):
-        epsilon = optimizer.epsilon_at(framework, step + 1)
+        epsilon = optimizer.step_epsilon(framework, step + 1)
         request = StepRequest("", "", RATES[step], epsilon)
         results.append(trainer.step(images, labels, request))
     return results
@@ -140,7 +140,7 @@ def test_a_plain_pytorch_loop_gives_the_numbers_of_the_driver(name, weights, bat
     for step, (images, labels) in enumerate(batches):
         if name == "adam":
             # The map of ε (parity.training.optimizers), which no scheduler of PyTorch has.
-            stock.param_groups[0]["eps"] = optimizer.epsilon_at("torch", step + 1)
+            stock.param_groups[0]["eps"] = optimizer.step_epsilon("torch", step + 1)
         stock.zero_grad()
         loss = torch.nn.functional.cross_entropy(
             model(torch.from_numpy(images)), torch.from_numpy(labels)
@@ -312,3 +312,24 @@ def test_the_own_initialisers_are_drawn_by_the_seed(framework, weights, tmp_path
     assert (values["bn1.running_mean"] == 0).all()
     assert (values["bn1.running_var"] == 1).all()
     assert 0 < values["conv1.weight"].std() < 0.3
+
+
+@pytest.mark.parametrize("framework", ["keras", "torch"])
+def test_a_trainer_of_a_run_seeds_the_generators(framework, weights):
+    """Dropouts without a seed of their own draw from them."""
+    if framework == "keras":
+        import keras
+
+        def draw():
+            return np.asarray(keras.random.uniform((4,)))
+    else:
+        import torch
+
+        def draw():
+            return torch.rand(4).numpy()
+
+    drawn = []
+    for _ in range(2):
+        start(framework, weights, Optimizer("sgd", RATES[0]))
+        drawn.append(draw())
+    assert np.array_equal(*drawn)

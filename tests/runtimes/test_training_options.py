@@ -87,7 +87,7 @@ def drive(trainer, framework, optimizer, batches, groups, *, first=0, end=None):
     for (images, labels), (number, place, size) in list(zip(batches, places, strict=True))[
         first:end
     ]:
-        epsilon = optimizer.epsilon_at(framework, number + 1)
+        epsilon = optimizer.step_epsilon(framework, number + 1)
         request = StepRequest(
             "", "", optimizer.learning_rate, epsilon, micro_batch=place, micro_batches=size
         )
@@ -104,6 +104,16 @@ def assert_equal_bits(actual, expected):
     for name, value in expected.items():
         assert value.dtype == actual[name].dtype, name
         assert value.tobytes() == actual[name].tobytes(), name
+
+
+def test_a_trainer_of_compared_steps_leaves_the_seeds_of_the_run():
+    """A seed would also make TensorFlow optimise every compiled step once more."""
+    from parity.runtimes.keras.train import ObservedKerasTrainer
+
+    model, request = build_keras(), trainer_request(ADAM, "keras", LayerTable(()), seed=3)
+    before = np.random.get_state()[1].copy()
+    ObservedKerasTrainer(model, WeightMap.identity({}), request, "float32")
+    assert np.array_equal(np.random.get_state()[1], before)
 
 
 # Accumulation ------------------------------------------------------------------------------------
@@ -291,7 +301,7 @@ def test_a_step_whose_scaled_gradients_are_not_finite_is_left_out(framework, bat
     huge = {**state, "loss_scale/scale": np.array(2.0**60, np.float32),
             "loss_scale/steps": np.array(1999, np.int64)}  # fmt: skip
     trainer.write_state(huge)
-    request = StepRequest("", "", 1e-2, ADAM.epsilon_at(framework, 1))
+    request = StepRequest("", "", 1e-2, ADAM.step_epsilon(framework, 1))
     result = trainer.step(*batches[0], request)
     assert result.skipped
     assert np.isfinite(result.loss)
@@ -327,7 +337,7 @@ def test_a_scaled_step_of_several_micro_batches_is_left_out_whole(framework, pla
             state = trainer.read_state()
             trainer.write_state({**state, "loss_scale/scale": np.array(scale, np.float32)})
             request = StepRequest(
-                "", "", 1e-2, ADAM.epsilon_at(framework, 1), micro_batch=each, micro_batches=2
+                "", "", 1e-2, ADAM.step_epsilon(framework, 1), micro_batch=each, micro_batches=2
             )
             results.append(trainer.step(*batches[each], request))
         return results

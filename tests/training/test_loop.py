@@ -7,19 +7,23 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
+from parity.errors import TrainingError
 from parity.network import architectures
 from parity.training.callbacks import Callbacks
 from parity.training.configuration import Configuration
 from parity.training.data.augmentation import Augmentation
 from parity.training.data.batches import Preprocessing
-from parity.training.data.loading import open_loader
+from parity.training.data.loading import BatchFiles, open_loader
 from parity.training.data.sources import open_dataset
-from parity.training.loop import Loop
+from parity.training.loop import Loop, Readers
 from parity.training.models import TrainedModel
 from parity.training.optimizers import Optimizer
 from parity.training.run_folder import RunFolder
+from parity.training.run_verification import RunVerifier
 from parity.training.schedules import Schedule
 
 
@@ -42,22 +46,27 @@ class Verifier:
     def __init__(self):
         self.steps = []
 
-    def before_step(self, number, epoch, place, batch, rates):
+    def verify_if_chosen(self, number, epoch, place, batch, rates):
         self.steps.append((number, epoch, place))
+
+
+def configure(frameworks=("torch",), **options):
+    """A run on the digits, with these fields of its configuration."""
+    spec = architectures.get("resnet18", classes=10, image_size=(8, 8), channels=1)
+    given = {"schedule": Schedule(), "epochs": 1, **options}
+    return Configuration(
+        model=TrainedModel.of_spec(spec, frameworks), data=open_dataset("digits"),
+        preprocessing=Preprocessing((8, 8), 1), optimizer=Optimizer("adam", 1e-3),
+        callbacks=Callbacks(), augmentation=Augmentation(), seed=0, validation_share=0.2,
+        drop_last=False, loss="cross-entropy", label_smoothing=0.0, initial_weights="default",
+        frameworks=frameworks, threads=1, **given,
+    )  # fmt: skip
 
 
 @contextmanager
 def open_loop(tmp_path, child, verifier, **options):
     """A loop of PyTorch's alone, on the digits, with these fields of its configuration."""
-    spec = architectures.get("resnet18", classes=10, image_size=(8, 8), channels=1)
-    given = {"schedule": Schedule(), "epochs": 1, **options}
-    configuration = Configuration(
-        model=TrainedModel.of_spec(spec, ("torch",)), data=open_dataset("digits"),
-        preprocessing=Preprocessing((8, 8), 1), optimizer=Optimizer("adam", 1e-3),
-        callbacks=Callbacks(), augmentation=Augmentation(), seed=0, validation_share=0.2,
-        drop_last=False, loss="cross-entropy", label_smoothing=0.0, initial_weights="default",
-        frameworks=("torch",), threads=1, **given,
-    )  # fmt: skip
+    configuration = configure(**options)
     folder = RunFolder(tmp_path / "run")
     folder.create(("torch",), configuration.to_json())
     with open_loader(tmp_path, workers=0) as loader, ThreadPoolExecutor(1) as pool:
@@ -104,3 +113,38 @@ def test_steps_are_counted_from_where_the_optimizer_starts_anew(initial_epoch, t
     epsilons = [1e-7 / math.sqrt(1 - 0.999**step) for step in (1, 2, 3)]
     assert [step["optimizer_epsilon"] for step in child.steps] == pytest.approx(epsilons, rel=1e-12)
     assert verifier.steps == [(step, initial_epoch + 1, step - 1) for step in (1, 2, 3)]
+
+
+class Observer:
+    """Keeps what it is asked to observe, and answers nothing that a step could be compared by."""
+
+    def __init__(self):
+        self.observed = []
+
+    def call(self, operation, **arguments):
+        if operation == "observe_step":
+            self.observed.append(arguments)
+            raise TrainingError("observed")
+        safetensors.numpy.save_file({}, arguments["path"])
+        return {}
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_the_subjects_steps_are_compared_on_the_device_of_the_run(device, tmp_path):
+    """The reference's are on the CPU, as the note of such a run says."""
+    configuration = configure(("keras", "torch"), batch=8, device=device)
+    children = {"keras": Observer(), "torch": Observer()}
+    reader = Readers.of(configuration).training
+    paths = BatchFiles(tmp_path / "images.npy", tmp_path / "labels.npy", 8, "")
+    batch = reader.read(1, 0)
+    np.save(paths.images, batch.images)
+    np.save(paths.labels, batch.labels)
+    with ThreadPoolExecutor(2) as pool:
+        verifier = RunVerifier(
+            configuration, children, pool, reader, folder=tmp_path,
+            results=tmp_path / "verification.json", progress=lambda name, text: None,
+        )  # fmt: skip
+        with pytest.raises(TrainingError, match="observed"):
+            verifier.verify_if_chosen(1, 1, 0, paths, (1e-3, 1e-3, 1e-3))
+    devices = {name: [r["device"] for r in child.observed] for name, child in children.items()}
+    assert devices == {"keras": [device], "torch": ["cpu"]}

@@ -162,7 +162,7 @@ def test_a_framework_takes_the_steps_of_the_definition(framework, name, problem,
     request = TrainerRequest(**{**vars(request), "no_weight_decay": no_weight_decay})
     trainer, read = TRAINERS[framework](parameters, request)
     for step, rate in enumerate(rates, start=1):
-        epsilon = optimizer.epsilon_at(framework, step)
+        epsilon = optimizer.step_epsilon(framework, step)
         trainer.step(images, labels, StepRequest("", "", rate, epsilon))
     for key, value in read().items():
         change = expected[key] - parameters[key]
@@ -196,7 +196,7 @@ def test_a_step_takes_the_mean_of_its_micro_batches(framework, name, problem):
     request = TrainerRequest(**{**vars(request), "no_weight_decay": ("bias",) if decays else ()})
     trainer, read = TRAINERS[framework](parameters, request)
     for number, (parts, rate) in enumerate(zip(steps, rates, strict=True), start=1):
-        epsilon = optimizer.epsilon_at(framework, number)
+        epsilon = optimizer.step_epsilon(framework, number)
         for place, (first, end) in enumerate(parts):
             step = StepRequest("", "", rate, epsilon, micro_batch=place, micro_batches=len(parts))
             trainer.step(images[first:end], labels[first:end], step)

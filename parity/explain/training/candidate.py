@@ -155,8 +155,15 @@ def take_batch(evidence: Evidence, name: str, text: str, remedy: str, batch: Bat
         name,
         text,
         remedy,
-        expect=partial(evidence.failing.rerun, images=images, labels=labels, sizes=batch.sizes),
-        terms=dataclasses.replace(evidence.terms, images=images, labels=labels, sizes=batch.sizes),
+        expect=partial(
+            evidence.failing.rerun,
+            images=images,
+            labels=labels,
+            micro_batch_sizes=batch.micro_batch_sizes,
+        ),
+        terms=dataclasses.replace(
+            evidence.terms, images=images, labels=labels, micro_batch_sizes=batch.micro_batch_sizes
+        ),
     )
 
 

@@ -32,7 +32,7 @@ def describe_scale(evidence: Evidence, scale: float) -> str | None:
 
     The means and sums are over the images of the batch, or micro-batch, and over the classes.
     """
-    count = float(max(evidence.terms.sizes, default=len(evidence.terms.labels)))
+    count = float(max(evidence.terms.micro_batch_sizes, default=len(evidence.terms.labels)))
     classes = float(evidence.expected.values["logits"].shape[-1])
     ways = {
         count: "summed over the batch, not averaged",

@@ -10,7 +10,7 @@ import numpy as np
 from parity.processes.training_requests import OptimizerDefinition
 
 
-def epsilon_at(optimizer: OptimizerDefinition, step: int) -> float | None:
+def step_epsilon(optimizer: OptimizerDefinition, step: int) -> float | None:
     """Return None: Keras adds the same ε in every step, as the definition does."""
     return None
 
@@ -40,7 +40,9 @@ def map_optimizer(optimizer: OptimizerDefinition) -> tuple[str, dict[str, Any]]:
             }
 
 
-def round_step(optimizer: OptimizerDefinition, step: int) -> tuple[dict[str, float], float]:
+def round_hyperparameters(
+    optimizer: OptimizerDefinition, step: int
+) -> tuple[dict[str, float], float]:
     """Return the hyperparameters that Keras rounds in float64, and the factor of the learning rate.
 
     Keras converts the momentum, the weight decay and Adam's β, where it raises them to the power of

@@ -252,9 +252,15 @@ class Runtime(KerasRepairs, KerasPieces, KerasGraphs, ModelRuntime):
 
     def create_trainer(self, request: TrainerRequest) -> train.KerasTrainer:
         move_weights(self.model, request.device)
-        if self.layout is not None:
-            return train.KerasTrainer(self.model, self._map, request, classes=self.layout.classes)
-        return train.KerasTrainer(self.model, weights.map_weights(self.model, self.table), request)
+        trainer = (
+            train.KerasTrainer(self.model, weights.map_weights(self.model, self.table), request)
+            if self.layout is None
+            else train.KerasTrainer(self.model, self._map, request, classes=self.layout.classes)
+        )
+        # The trainers of compared steps leave the seeds alone: the run goes on with them, and
+        # TensorFlow would optimise every compiled step once more.
+        keras.utils.set_random_seed(request.seed)
+        return trainer
 
     def bind_layout(self, layout: TrainedLayout) -> None:
         if not isinstance(self.model, keras.Model):

@@ -15,7 +15,12 @@ from parity.errors import TrainingError, UsageError
 from parity.network import layouts
 from parity.network.table import LayerTable
 from parity.network.trained_layout import TrainedLayout, WeightMap
-from parity.processes.training_requests import BatchResult, StepRequest, TrainerRequest, Variation
+from parity.processes.training_requests import (
+    BatchResult,
+    StepRequest,
+    StepVariation,
+    TrainerRequest,
+)
 from parity.runtimes.keras import device as keras_device
 from parity.runtimes.keras import layers as keras_layers
 from parity.runtimes.keras import load
@@ -24,11 +29,8 @@ from parity.runtimes.keras.loss_scale import StepLossScale
 from parity.runtimes.keras.replicas import MixedPolicies, is_floating
 from parity.runtimes.keras.run import to_tensor
 from parity.runtimes.keras.variables import name_variables, raw_variable
-from parity.runtimes.train import (
-    CHOOSING_KINDS,
-    ChoiceDistances,
-    require_state,
-)
+from parity.runtimes.observed_steps import CHOOSING_KINDS, ChoiceDistances
+from parity.runtimes.train import require_state
 
 Array = NDArray[Any]
 
@@ -110,7 +112,6 @@ class KerasTrainer:
         with keras_device.device_scope(self._device):
             optimizer.build(model.trainable_variables)
         self._check_slots()
-        keras.utils.set_random_seed(request.seed)
 
     def _create_optimizer(self, request: TrainerRequest) -> Any:
         optimizer = getattr(keras.optimizers, request.optimizer)(
@@ -361,7 +362,7 @@ class KerasTrainer:
 
 
 class ObservedKerasTrainer(KerasTrainer):
-    """A trainer of a model in any dtype: `parity.runtimes.train.ObservedTrainer`."""
+    """A trainer of a model in any dtype: `parity.runtimes.observed_steps.ObservedTrainer`."""
 
     def __init__(
         self,
@@ -470,8 +471,8 @@ class ObservedKerasTrainer(KerasTrainer):
     def pass_forward(self, images: Array) -> None:
         raise NotImplementedError("the reference alone is given choices")
 
-    def vary(self, variation: Variation, choices: dict[str, Array] | None = None) -> None:
-        if variation != Variation() or choices is not None:
+    def vary(self, variation: StepVariation, choices: dict[str, Array] | None = None) -> None:
+        if variation != StepVariation() or choices is not None:
             raise UsageError("keras: the reference's step alone can be varied")
 
     def read_gradients(self) -> dict[str, Array]:

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from parity.network.trained_layout import TrainedLayout
+from parity.runtimes.observed_steps import ChoiceDistances
 from parity.runtimes.torch import functions
 from parity.runtimes.torch.recorder import name_function, widen_casts
 from parity.runtimes.torch.weights import to_numpy
-from parity.runtimes.train import ChoiceDistances
 
 Array = NDArray[Any]
 

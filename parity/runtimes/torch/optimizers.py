@@ -8,7 +8,7 @@ from typing import Any
 from parity.processes.training_requests import OptimizerDefinition
 
 
-def epsilon_at(optimizer: OptimizerDefinition, step: int) -> float | None:
+def step_epsilon(optimizer: OptimizerDefinition, step: int) -> float | None:
     """Return the ε of a step, from 1 on; None where it is that of the definition in every step.
 
     PyTorch adds Adam's ε after the bias correction of v, the definition before it.
@@ -24,7 +24,7 @@ def map_optimizer(optimizer: OptimizerDefinition) -> tuple[str, dict[str, Any]]:
     adam = {
         **rate,
         "betas": [optimizer.beta_1, optimizer.beta_2],
-        "eps": epsilon_at(optimizer, 1) or optimizer.epsilon,
+        "eps": step_epsilon(optimizer, 1) or optimizer.epsilon,
     }
     match optimizer.name:
         case "sgd":
@@ -42,6 +42,8 @@ def map_optimizer(optimizer: OptimizerDefinition) -> tuple[str, dict[str, Any]]:
             }
 
 
-def round_step(optimizer: OptimizerDefinition, step: int) -> tuple[dict[str, float], float]:
+def round_hyperparameters(
+    optimizer: OptimizerDefinition, step: int
+) -> tuple[dict[str, float], float]:
     """Return no changes, and the factor 1: PyTorch rounds no hyperparameter in float64."""
     return {}, 1.0

@@ -106,7 +106,7 @@ class _RunningSumNormalization(torch.autograd.Function):
 
 def _run_sum(x: Tensor) -> Tensor:
     """Return the running sums (C,) of (N, C, …) over all other axes."""
-    return torch.from_numpy(_sum_rows(x.detach(), 1)[1].astype(np.float32))
+    return torch.from_numpy(_add_rows(_to_rows(x.detach(), 1)))
 
 
 class BiasSums:
@@ -171,6 +171,18 @@ class BiasSums:
 
 def _sum_rows(gradient: Tensor, axis: int) -> tuple[Array, Array]:
     """Return the sums over all axes but one, in float64, and one by one in float32."""
-    rows = to_numpy(gradient.to(torch.float32).movedim(axis, -1).reshape(-1, gradient.shape[axis]))
-    # `accumulate` adds term by term, where `sum` adds blocks.
-    return rows.sum(0, dtype=np.float64), np.add.accumulate(rows, axis=0)[-1].astype(np.float64)
+    rows = _to_rows(gradient, axis)
+    return rows.sum(0, dtype=np.float64), _add_rows(rows).astype(np.float64)
+
+
+def _to_rows(x: Tensor, axis: int) -> Array:
+    """Return (terms, length of the axis) in float32."""
+    return to_numpy(x.to(torch.float32).movedim(axis, -1).reshape(-1, x.shape[axis]))
+
+
+def _add_rows(rows: Array) -> Array:
+    """Return the sum of the rows of (terms, n), added term by term in float32."""
+    # NumPy adds whole rows one after the other, but the numbers of a single column in blocks.
+    if rows.shape[1] > 1 and rows.flags.c_contiguous:
+        return np.asarray(np.add.reduce(rows, axis=0))
+    return np.asarray(np.add.accumulate(rows, axis=0)[-1])

@@ -16,20 +16,20 @@ from parity.network.table import LayerTable, Row, parse_torch_point
 from parity.network.trained_layout import TrainedLayout
 from parity.numerics.floor import perturb
 from parity.numerics.losses import LEAST_PROBABILITY
-from parity.processes.training_requests import BatchResult, StepRequest, TrainerRequest, Variation
+from parity.processes.training_requests import (
+    BatchResult,
+    StepRequest,
+    StepVariation,
+    TrainerRequest,
+)
+from parity.runtimes.observed_steps import CHOOSING_KINDS, ChoiceDistances
 from parity.runtimes.torch.batched_convolutions import BatchedConvolutions
 from parity.runtimes.torch.choices import CallChoices, find_maxima, gather, measure_distance
 from parity.runtimes.torch.detached import AttachedParts, DetachedOperand
 from parity.runtimes.torch.recorder import named_weights
 from parity.runtimes.torch.running_sums import BiasSums, RunningSumBatchNorms
 from parity.runtimes.torch.weights import Array, to_numpy
-from parity.runtimes.train import (
-    CHOOSING_KINDS,
-    LOSS_SCALE,
-    LOSS_SCALE_STEPS,
-    ChoiceDistances,
-    require_state,
-)
+from parity.runtimes.train import LOSS_SCALE, LOSS_SCALE_STEPS, require_state
 
 _GENERATOR = "generator/torch"
 _GPU_GENERATOR = "generator/cuda"
@@ -309,7 +309,7 @@ class TorchTrainer:
 
 
 class ObservedTorchTrainer(TorchTrainer):
-    """A trainer of a module in any dtype: `parity.runtimes.train.ObservedTrainer`."""
+    """A trainer of a module in any dtype: `parity.runtimes.observed_steps.ObservedTrainer`."""
 
     def __init__(
         self,
@@ -326,7 +326,7 @@ class ObservedTorchTrainer(TorchTrainer):
         self._statistics: dict[str, Any] = {}
         self._biased: dict[str, Array] = {}
         self._logits = np.zeros(0)
-        self._variation = Variation()
+        self._variation = StepVariation()
         self._bias_sums = BiasSums(model)
         self._sum_errors: dict[str, float] = {}
         self._dtype = next(iter(self._parameters.values())).dtype
@@ -369,7 +369,7 @@ class ObservedTorchTrainer(TorchTrainer):
         module.register_forward_pre_hook(save_variance)
         module.register_forward_hook(record_update)
 
-    def vary(self, variation: Variation, choices: dict[str, Array] | None = None) -> None:
+    def vary(self, variation: StepVariation, choices: dict[str, Array] | None = None) -> None:
         self._variation = variation
         self._choices.force(choices)
 

@@ -120,12 +120,12 @@ class BatchPlan:
 class Batch:
     """The arrays of one batch: images (N, C, H, W) float32 and class indices (N,) int64.
 
-    `sizes` are the numbers of images of its micro-batches; () is one.
+    `micro_batch_sizes` are the numbers of images of its micro-batches; () is one.
     """
 
     images: NDArray[np.float32]
     labels: NDArray[np.int64]
-    sizes: tuple[int, ...] = ()
+    micro_batch_sizes: tuple[int, ...] = ()
 
     @property
     def sha256(self) -> str:

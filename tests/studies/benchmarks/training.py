@@ -190,7 +190,7 @@ def measure_comparison(*, size: int, batch: int, steps: int, compared: int) -> t
         for number in range(1, steps + 1):
             if number <= compared:
                 before = time.perf_counter()
-                children["torch"].call("save_definition", path=str(state))
+                children["torch"].call("save_canonical_state", path=str(state))
                 verified = verifier.verify(StepInput(number, 1e-3, images, labels, state))
                 alone.append(time.perf_counter() - before)
                 if not verified.agrees:

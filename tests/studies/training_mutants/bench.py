@@ -222,7 +222,7 @@ class Bench:
                     rate_after=after,
                     plateau_factor=0.5,
                     source=BatchSource(reader, epoch + 1, place),
-                    sizes=batch.sizes,
+                    micro_batch_sizes=batch.micro_batch_sizes,
                 )
                 found.append(verifier.verify(given))
                 if stop and not found[-1].agrees:
@@ -267,7 +267,7 @@ class StepContext:
         own = {"label_smoothing": self.task.label_smoothing, "accumulate": self.task.accumulate}
         options = {**own, **options}
         trainer = trainer_request(optimizer, self.framework, self.table, **options)
-        epsilon = optimizer.epsilon_at(self.framework, self.number)
+        epsilon = optimizer.step_epsilon(self.framework, self.number)
         step = dataclasses.replace(request.step, optimizer_epsilon=epsilon)
         return dataclasses.replace(request, trainer=trainer, step=step)
 
@@ -277,7 +277,7 @@ class StepContext:
         np.save(images, batch.images)
         np.save(labels, batch.labels)
         step = dataclasses.replace(request.step, images=str(images), labels=str(labels))
-        return dataclasses.replace(request, step=step, sizes=batch.sizes)
+        return dataclasses.replace(request, step=step, micro_batch_sizes=batch.micro_batch_sizes)
 
 
 @contextlib.contextmanager

@@ -92,8 +92,8 @@ def _without_last(context: StepContext) -> Batch:
     given = context.batch
     if context.number != 2:
         return given
-    kept = given.sizes[0]
-    return Batch(given.images[:kept], given.labels[:kept], given.sizes[:1])
+    kept = given.micro_batch_sizes[0]
+    return Batch(given.images[:kept], given.labels[:kept], given.micro_batch_sizes[:1])
 
 
 def _images(change: Callable[[Any], Any]) -> Change:

@@ -67,10 +67,10 @@ def test_a_step_has_a_group_of_batches():
 
 def test_the_images_of_a_step_are_those_of_its_batches():
     group = reader(accumulate=3).read_group(1, 2)
-    assert group.sizes == ()
+    assert group.micro_batch_sizes == ()
     assert group.sha256 == reader().read(1, 6).sha256
     group = reader(accumulate=4).read_group(1, 1)
-    assert group.sizes == (8, 8, 2)
+    assert group.micro_batch_sizes == (8, 8, 2)
     parts = [reader().read(1, step) for step in (4, 5, 6)]
     np.testing.assert_array_equal(group.images, np.concatenate([part.images for part in parts]))
     np.testing.assert_array_equal(group.labels, np.concatenate([part.labels for part in parts]))

@@ -23,7 +23,7 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
             _REMEDY,
             expect=partial(multiply_gradients, evidence, scale),
         )
-    number = len(evidence.terms.sizes)
+    number = len(evidence.terms.micro_batch_sizes)
     for factor in (1.0, 1 / number) if number else ():
         yield Candidate(
             "accumulation",
@@ -35,7 +35,7 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
 
 
 def _describe(evidence: Evidence, scale: float) -> str:
-    number = len(evidence.terms.sizes)
+    number = len(evidence.terms.micro_batch_sizes)
     if number and _is(scale, number):
         return f"the gradients of the step's {number} micro-batches are summed, not averaged"
     divisor = number / scale
@@ -53,9 +53,9 @@ def _is(value: float, whole: int) -> bool:
 
 def _take_last(evidence: Evidence, factor: float) -> StepRecord:
     """Return the reference's step with the gradients of the last micro-batch, times `factor`."""
-    terms, count = evidence.terms, evidence.terms.sizes[-1]
+    terms, count = evidence.terms, evidence.terms.micro_batch_sizes[-1]
     last = evidence.failing.rerun(
-        images=terms.images[-count:], labels=terms.labels[-count:], sizes=()
+        images=terms.images[-count:], labels=terms.labels[-count:], micro_batch_sizes=()
     ).gradients()
 
     def replace(name: str, value: Array) -> Array:

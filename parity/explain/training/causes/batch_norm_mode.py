@@ -9,7 +9,7 @@ import numpy as np
 
 from parity.explain.training.candidate import Candidate, Evidence
 from parity.network.table import parse_torch_point
-from parity.processes.training_requests import Variation
+from parity.processes.training_requests import StepVariation
 
 
 def propose(evidence: Evidence) -> Iterator[Candidate]:
@@ -37,7 +37,7 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
         "train the batch-norm: trainable=True in Keras, train() in PyTorch",
         expect=partial(
             evidence.failing.rerun,
-            variation=Variation(
+            variation=StepVariation(
                 inference_batch_norms=tuple(unchanged), frozen_batch_norms=tuple(untrained)
             ),
         ),

@@ -7,7 +7,7 @@ from functools import partial
 
 from parity.explain.training.candidate import Candidate, Evidence
 from parity.network.table import Row, parse_torch_point
-from parity.processes.training_requests import Variation
+from parity.processes.training_requests import StepVariation
 from parity.training.verification import REFERENCE
 
 _MOST = 12
@@ -24,7 +24,7 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
         f"the model of {REFERENCE} detaches a part, through which {evidence.failing.framework} "
         "passes a gradient",
         _REMEDY,
-        expect=partial(evidence.failing.rerun, variation=Variation(attached=True)),
+        expect=partial(evidence.failing.rerun, variation=StepVariation(attached=True)),
     )
     rows = evidence.failing.table.rows
     absent = {
@@ -57,7 +57,7 @@ def _detach_outputs(evidence: Evidence, rows: Sequence[Row], prior: float) -> It
             f"no gradient passes {row.name}",
             _REMEDY,
             expect=partial(
-                evidence.failing.rerun, variation=Variation(detached_outputs=(point.module,))
+                evidence.failing.rerun, variation=StepVariation(detached_outputs=(point.module,))
             ),
             prior=prior,
         )
@@ -83,7 +83,8 @@ def _detach_operands(evidence: Evidence, first: int, last: int) -> Iterator[Cand
                 f"no gradient passes the {which} operand of {name}",
                 _REMEDY,
                 expect=partial(
-                    evidence.failing.rerun, variation=Variation(detached_operand=(number, operand))
+                    evidence.failing.rerun,
+                    variation=StepVariation(detached_operand=(number, operand)),
                 ),
                 prior=0.8,
             )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from parity.explain.training.candidate import Candidate, Evidence, list_briefly
-from parity.processes.training_requests import Variation
+from parity.processes.training_requests import StepVariation
 from parity.training.steps import StepRecord
 from parity.training.verification import REFERENCE
 
@@ -29,7 +29,7 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
             f"{list_briefly(surplus)} has no gradient in {REFERENCE}, and does not change there",
             "make it trainable in both: trainable=True in Keras, requires_grad in PyTorch",
             expect=partial(
-                evidence.failing.rerun, variation=Variation(unfrozen_parameters=surplus)
+                evidence.failing.rerun, variation=StepVariation(unfrozen_parameters=surplus)
             ),
         )
 

@@ -25,12 +25,12 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
         source.reader.read_group(source.epoch + 1, 0),
     )
     terms = evidence.terms
-    if len(terms.sizes) > 1:
-        kept = sum(terms.sizes[:-1])
+    if len(terms.micro_batch_sizes) > 1:
+        kept = sum(terms.micro_batch_sizes[:-1])
         yield take_batch(
             evidence,
             "last-batch-dropped",
             "the last, smaller micro-batch is left out",
             _REMEDY,
-            Batch(terms.images[:kept], terms.labels[:kept], terms.sizes[:-1]),
+            Batch(terms.images[:kept], terms.labels[:kept], terms.micro_batch_sizes[:-1]),
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from parity.explain.training.candidate import Candidate, Evidence
-from parity.processes.training_requests import Variation
+from parity.processes.training_requests import StepVariation
 
 
 def propose(evidence: Evidence) -> Iterator[Candidate]:
@@ -15,5 +15,5 @@ def propose(evidence: Evidence) -> Iterator[Candidate]:
             "softmax-twice",
             "the loss takes the softmax of probabilities",
             "give the loss the logits, or tell it that it has probabilities",
-            expect=partial(evidence.failing.rerun, variation=Variation(extra_softmax=True)),
+            expect=partial(evidence.failing.rerun, variation=StepVariation(extra_softmax=True)),
         )
