@@ -22,7 +22,7 @@ from exporters.graph.model import Array, add_metadata
 from exporters.graph.output_checks import Check, Verification
 from exporters.graph.ranges import measure_ranges
 from exporters.graph.serialization import DATA_SUFFIX, atomic_path, write_directly
-from exporters.graph.session_process import get_shared_process
+from exporters.graph.session_process import start_shared_process
 from exporters.graph.structure import Structure
 from exporters.graph.verification import verify
 
@@ -83,7 +83,7 @@ def export_graph(
         raise ExportError(f"precision: expected {' or '.join(PRECISIONS)}, found {precision!r}")
     seconds: dict[str, float] = {}
     with atomic_path(path) as part:  # first, so that an unwritable path costs no tracing
-        get_shared_process()  # ONNX Runtime is imported there while the model is traced
+        start_shared_process()  # ONNX Runtime is imported there while the model is traced
         if callable(structure):
             with _timer(seconds, "trace"):
                 structure = structure()

@@ -47,7 +47,9 @@ def open_session(
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own exception types share no base class
         # Without the path of a temporary file and the place in ONNX Runtime's own source.
-        reason = re.sub(r"^.* failed:(/\S+:\d+ .*?\) )?", "", first_line(error))
+        reason = re.sub(
+            r"^(.* failed:|\[ONNX.*? : [A-Z_]+ : )(/\S+:\d+ .*?\) )?", "", first_line(error)
+        )
         raise ExportError(f"ONNX Runtime does not load it: {reason}") from error
 
 

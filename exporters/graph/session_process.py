@@ -159,13 +159,19 @@ class SessionProcess:
 _shared: SessionProcess | None = None
 
 
-def get_shared_process() -> SessionProcess:
-    """Return the child that this process's exports share; start it if none is alive."""
+def start_shared_process() -> None:
+    """Start the child that this process's exports share, unless one runs; wait for nothing."""
     global _shared
-    if _shared is not None and _shared.alive:
-        _shared.settle()
     if _shared is None or not _shared.alive:
         _shared = SessionProcess()
+
+
+def get_shared_process() -> SessionProcess:
+    """Return the child that this process's exports share; start it if none is alive."""
+    if _shared is not None and _shared.alive:
+        _shared.settle()
+    start_shared_process()
+    assert _shared is not None
     return _shared
 
 
