@@ -22,7 +22,7 @@ from exporters.graph.model import Array, add_metadata
 from exporters.graph.output_checks import Check, Verification
 from exporters.graph.ranges import measure_ranges
 from exporters.graph.serialization import DATA_SUFFIX, atomic_path, write_directly
-from exporters.graph.session_process import get_shared_process
+from exporters.graph.session_process import start_shared_process
 from exporters.graph.structure import Structure
 from exporters.graph.verification import verify
 
@@ -32,8 +32,9 @@ precision that the file computes in, or 0."""
 
 PRECISIONS = ("float32", "float16")
 
-OtherWeights = Callable[[], tuple[Mapping[str, Array], ModelFunction]]
-"""Returns other weights (`scramble`), and the framework's model as a function with those."""
+ScrambleWeights = Callable[[], tuple[Mapping[str, Array], ModelFunction]]
+"""Returns the weights with other values (`scramble`), and the framework's model as a function with
+those."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def export_graph(
     metadata: Mapping[str, str],
     sample: Sequence[Array] | None,
     reference: MakeReference,
-    other_weights: OtherWeights | None = None,
+    scramble_weights: ScrambleWeights | None = None,
     precision: str = "float32",
     external_data: bool = False,
 ) -> Export:
@@ -82,7 +83,7 @@ def export_graph(
         raise ExportError(f"precision: expected {' or '.join(PRECISIONS)}, found {precision!r}")
     seconds: dict[str, float] = {}
     with atomic_path(path) as part:  # first, so that an unwritable path costs no tracing
-        get_shared_process()  # ONNX Runtime is imported there while the model is traced
+        start_shared_process()  # ONNX Runtime is imported there while the model is traced
         if callable(structure):
             with _timer(seconds, "trace"):
                 structure = structure()
@@ -99,9 +100,9 @@ def export_graph(
             expected = reference(0.0)
             verification = verify(model, part, expected, sample, write=write)
             notes = verification.notes
-            if verification.constant and other_weights is not None:
-                notes += _verify_other_weights(
-                    verification, structure, expected, other_weights, tap_outputs, sample
+            if verification.constant and scramble_weights is not None:
+                notes += _verify_scrambled_weights(
+                    verification, structure, expected, scramble_weights, tap_outputs, sample
                 )
         if precision == "float16":
             with _timer(seconds, "float16"):
@@ -153,11 +154,11 @@ def check_path(path: object) -> Path:
     return Path(path)
 
 
-def _verify_other_weights(
+def _verify_scrambled_weights(
     verification: Verification,
     structure: Structure,
     reference: Reference,
-    other_weights: OtherWeights,
+    scramble_weights: ScrambleWeights,
     tap_outputs: Sequence[str],
     sample: Sequence[Array] | None,
 ) -> tuple[str, ...]:
@@ -165,7 +166,7 @@ def _verify_other_weights(
 
     The weights that a model starts with are often zeros in its last layers. Raises ExportError.
     """
-    weights, function = other_weights()
+    weights, function = scramble_weights()
     model = inject(structure, weights, outputs=tap_outputs)
     repair_half_products(model)
     with tempfile.TemporaryDirectory() as folder:

@@ -145,7 +145,7 @@ def split_off_large_tensors(model: WeightedModel) -> tuple[ModelProto, dict[str,
             skeleton.graph.initializer.append(small)
             continue
         header = _header(name, array)
-        _set_location(header, _NO_FILE, 0, array.nbytes)
+        set_location(header, _NO_FILE, 0, array.nbytes)
         skeleton.graph.initializer.append(header)
         tensors[name] = np.ascontiguousarray(array)
     return skeleton, tensors
@@ -189,7 +189,7 @@ def _header(name: str, array: Array) -> TensorProto:
     return TensorProto(name=name, data_type=data_type, dims=array.shape)
 
 
-def _set_location(header: TensorProto, location: str, offset: int, length: int) -> None:
+def set_location(header: TensorProto, location: str, offset: int, length: int) -> None:
     """Make a tensor refer to bytes in another file."""
     header.data_location = TensorProto.EXTERNAL
     for key, value in {"location": location, "offset": offset, "length": length}.items():
@@ -276,7 +276,7 @@ def _write_external(model: WeightedModel, data: Path) -> WeightedModel:
         for name, array in model.tensors.items():
             file.write(bytes(-file.tell() % _ALIGNMENT))
             header = _header(name, array)
-            _set_location(header, data.name, file.tell(), array.nbytes)
+            set_location(header, data.name, file.tell(), array.nbytes)
             file.write(_bytes(array).data)
             skeleton.graph.initializer.append(header)
     return WeightedModel(skeleton, {})

@@ -6,6 +6,8 @@ imports NumPy and ONNX Runtime alone, so that it is ready before a model is trac
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import pickle
 import re
@@ -17,40 +19,57 @@ import onnxruntime
 
 from exporters.errors import ExportError, first_line
 
-_LARGE = 2**27
-"""Bytes of a file from which on the memory that a session takes matters."""
 
+def open_session(
+    path: Path, *, message: bytes = b"", is_large: bool = False
+) -> onnxruntime.InferenceSession:
+    """Return a session with ONNX Runtime's default optimisations. Raises ExportError.
 
-def open_session(path: Path) -> onnxruntime.InferenceSession:
-    """Return a session with ONNX Runtime's default optimisations. Raises ExportError."""
+    `message` is the file's model, whose large tensors refer to files beside it; without one the
+    file is read. Of a file that `is_large` no more copies of the weights are made than needed: none
+    in the layout of the kernels of this machine, and no node is given the place of its result in an
+    arena, which grows by powers of two.
+    """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # fatal: what fails is raised
     # Waiting threads that spin would take the cores from the framework, whose turn it is.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if _size(path) >= _LARGE:
-        # Reordered copies of the weights speed up many runs, and here are few; an arena grows by
-        # powers of two.
+    if is_large:
+        _return_freed_memory()
         options.add_session_config_entry("session.disable_prepacking", "1")
         options.enable_cpu_mem_arena = False
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    if message:
+        folder = "session.model_external_initializers_file_folder_path"
+        options.add_session_config_entry(folder, str(path.parent))
+    model = message or str(path)
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own exception types share no base class
         # Without the path of a temporary file and the place in ONNX Runtime's own source.
-        reason = re.sub(r"^.* failed:(/\S+:\d+ .*?\) )?", "", first_line(error))
+        reason = re.sub(
+            r"^(.* failed:|\[ONNX.*? : [A-Z_]+ : )(/\S+:\d+ .*?\) )?", "", first_line(error)
+        )
         raise ExportError(f"ONNX Runtime does not load it: {reason}") from error
 
 
-def _size(path: Path) -> int:
-    """Return the bytes of a file and of the weights beside it."""
-    data = path.with_name(path.name + ".data")
-    return sum(each.stat().st_size for each in (path, data) if each.exists())
+def _return_freed_memory() -> None:
+    """Have the C library map each large block by itself, which it returns when that is freed."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _BLOCK)
+
+
+_M_MMAP_THRESHOLD = -3
+
+_BLOCK = 2**20
 
 
 def serve() -> None:
     """Answer requests until the input ends.
 
-    A request is ("load", path), ("run", {input: array}) or ("close",); the answer is the names of
-    the outputs, the arrays, or None; an ExportError's message is answered as ("error", message).
+    A request is ("load", path, message, is_large), ("run", {input: array}) or ("close",); the
+    answer is the names of the outputs, the arrays, or None; an ExportError's message is answered as
+    ("error", message).
     """
     # Whatever a library prints goes to the null device: the pipe carries answers alone.
     answers = os.fdopen(os.dup(1), "wb")
@@ -67,7 +86,8 @@ def serve() -> None:
         try:
             if kind == "load":
                 session = None
-                session = open_session(Path(arguments[0]))
+                path, message, is_large = arguments
+                session = open_session(Path(path), message=message, is_large=is_large)
                 answer = [value.name for value in session.get_outputs()]
             elif kind == "run":
                 answer = session.run(None, arguments[0])

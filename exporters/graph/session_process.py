@@ -18,8 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporters.errors import ExportError
+from exporters.graph.mapping import read_without_tensors
+from exporters.graph.serialization import DATA_SUFFIX
 
 Array = NDArray[Any]
+
+_LARGE = 2**27
+"""Bytes of a file from which on the memory that a session takes matters."""
 
 _SCRIPT = Path(__file__).with_name("session.py")
 
@@ -54,8 +59,17 @@ class SessionProcess:
         return self.owner == os.getpid() and self._process.poll() is None
 
     def load(self, path: Path) -> list[str]:
-        """Open a session of a file and return the names of its outputs."""
-        names = self._ask(("load", str(path)), "loading the file")
+        """Open a session of a file and return the names of its outputs.
+
+        The weights of a large file are mapped from it, whose copies would be most of the memory.
+        """
+        data = path.with_name(path.name + DATA_SUFFIX)
+        sizes = [each.stat().st_size for each in (path, data) if each.exists()]
+        is_large = sum(sizes) >= _LARGE
+        message = b""
+        if is_large and sizes[0] >= _LARGE:
+            message = read_without_tensors(path).SerializeToString()
+        names = self._ask(("load", str(path), message, is_large), "loading the file")
         return list(names)
 
     def run(self, feeds: Mapping[str, Array], activity: str) -> list[Array]:
@@ -145,13 +159,19 @@ class SessionProcess:
 _shared: SessionProcess | None = None
 
 
-def get_shared_process() -> SessionProcess:
-    """Return the child that this process's exports share; start it if none is alive."""
+def start_shared_process() -> None:
+    """Start the child that this process's exports share, unless one runs; wait for nothing."""
     global _shared
-    if _shared is not None and _shared.alive:
-        _shared.settle()
     if _shared is None or not _shared.alive:
         _shared = SessionProcess()
+
+
+def get_shared_process() -> SessionProcess:
+    """Return the child that this process's exports share; start it if none is alive."""
+    if _shared is not None and _shared.alive:
+        _shared.settle()
+    start_shared_process()
+    assert _shared is not None
     return _shared
 
 

@@ -45,6 +45,7 @@ from exporters.graph.framework_runs import (
     call,
     measure_effect,
 )
+from exporters.graph.memory import are_large, collect_and_return, return_freed
 from exporters.graph.model import WeightedModel
 from exporters.graph.output_checks import (
     LARGEST_FLOOR,
@@ -76,10 +77,6 @@ _PAIR = 2
 """The batch that an extreme sample and one with ties make."""
 
 
-_MANY_WEIGHTS = 2**25
-"""Numbers from which on two copies of them in memory matter."""
-
-
 _ATTEMPTS = 4
 
 
@@ -109,6 +106,9 @@ def verify(
     if not isinstance(reference, Reference):
         reference = Reference(reference)
     check_randomness(model)
+    if are_large(model.tensors):
+        collect_and_return()
+        reference = replace(reference, function=_returning_memory(reference.function))
     file = _File(path, get_shared_process())
     try:
         with ThreadPoolExecutor(1) as pool:
@@ -126,6 +126,18 @@ def verify(
         return proof.run(file, names)
     finally:
         file.release(wait=False)
+
+
+def _returning_memory(function: ModelFunction) -> ModelFunction:
+    """Return a function that does the same, and returns the memory of its tensors to the system."""
+
+    def run(inputs: Sequence[Array], *, seed: int | None = None) -> list[Array]:
+        try:
+            return function(inputs, seed=seed)
+        finally:
+            return_freed()
+
+    return run
 
 
 class _File:
@@ -509,7 +521,7 @@ class _Proof:
         if framework.shared and not all(check.passed for check in checks):
             framework.run_alone()
             checks = check_outputs(framework, compared, batch)
-        if self.weight_count >= _MANY_WEIGHTS and not all(check.passed for check in checks):
+        if are_large(self.model.tensors) and not all(check.passed for check in checks):
             # A replicate has a copy of the weights, and the session has one.
             file.release()
         while not all(check.passed for check in checks) and framework.run_replicate():

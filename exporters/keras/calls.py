@@ -6,10 +6,12 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.ops.function import Function
 
 from exporters.errors import ExportError
 from exporters.graph import layout
@@ -76,3 +78,47 @@ def eager_functions() -> Iterator[None]:
         yield
     finally:
         tf.config.run_functions_eagerly(before)
+
+
+@contextmanager
+def short_lived_tensors() -> Iterator[None]:
+    """While open, a functional model drops each tensor once no layer reads it any more.
+
+    Keras keeps all of them until the call ends, which for a deep network is several times the
+    memory of its weights.
+    """
+    if not hasattr(Function, "_run_through_graph"):  # the name is Keras's own
+        yield
+        return
+    with mock.patch.object(Function, "_run_through_graph", _run_through_graph):
+        yield
+
+
+def _run_through_graph(
+    self: Any, inputs: Any, operation_fn: Any = lambda operation: operation, call_fn: Any = None
+) -> Any:
+    """Do what Keras's own method does, which has the parameters, and drop the tensors."""
+    values = {id(x): y for x, y in zip(self.inputs, keras.tree.flatten(inputs), strict=False)}
+    nodes = [
+        node
+        for depth in sorted(self._nodes_by_depth, reverse=True)
+        for node in self._nodes_by_depth[depth]
+        if node.operation and not node.is_input
+    ]
+    last_readers = {id(x): node for node in nodes for x in node.input_tensors}
+    kept = {id(x) for x in self.outputs}
+    for node in nodes:
+        if not all(id(x) in values for x in node.input_tensors):
+            continue
+        args, kwargs = node.arguments.fill_in(values)
+        for key in {id(x) for x in node.input_tensors} - kept:
+            if last_readers[key] is node:
+                del values[key]
+        operation = operation_fn(node.operation)
+        results = call_fn(operation, *args, **kwargs) if call_fn else operation(*args, **kwargs)
+        args, kwargs = (), {}
+        values |= {
+            id(x): y for x, y in zip(node.outputs, keras.tree.flatten(results), strict=False)
+        }
+        results = None
+    return keras.tree.pack_sequence_as(self._outputs_struct, [values[id(x)] for x in self.outputs])

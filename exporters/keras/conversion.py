@@ -203,26 +203,43 @@ def _handlers(tfonnx: Any, handlers: dict[str, Any], failed: list[str]) -> Itera
     """While open, tf2onnx uses `handlers`; the name of a node that fails goes to `failed`."""
     create = tfonnx.handler.tf_op.create_mapping
 
-    def watched(function: Any) -> Any:
+    def mapping(*args: Any, **kwargs: Any) -> _Mapping:
+        return _Mapping(create(*args, **kwargs), handlers, failed)
+
+    with mock.patch.object(tfonnx.handler.tf_op, "create_mapping", mapping):
+        yield
+
+
+class _Mapping(dict[str, Any]):
+    """tf2onnx's handlers by operator; each that is asked for is watched, and few are."""
+
+    def __init__(
+        self, original: dict[str, Any], handlers: dict[str, Any], failed: list[str]
+    ) -> None:
+        super().__init__(original)
+        self.handlers = handlers
+        self.failed = failed
+
+    def get(self, operator: str, default: Any = None) -> Any:
+        """Return the function that converts an operator, and its options, or `default`."""
+        found = super().get(operator)
+        if operator in self.handlers:
+            original, options = found or (None, {})
+            return self._watch(_prefer(self.handlers[operator], original)), options
+        if found is None:
+            return default
+        return self._watch(found[0]), found[1]
+
+    def _watch(self, function: Any) -> Any:
         def run(context: Any, node: Any, **kwargs: Any) -> Any:
             name = node.name
             try:
                 return function(context, node, **kwargs)
             except Exception:
-                failed.append(name)
+                self.failed.append(name)
                 raise
 
         return run
-
-    def mapping(*args: Any, **kwargs: Any) -> dict[str, Any]:
-        found = dict(create(*args, **kwargs))
-        for name, handler in handlers.items():
-            original, options = found.get(name, (None, {}))
-            found[name] = (_prefer(handler, original), options)
-        return {name: (watched(function), options) for name, (function, options) in found.items()}
-
-    with mock.patch.object(tfonnx.handler.tf_op, "create_mapping", mapping):
-        yield
 
 
 def _prefer(handler: Any, original: Any) -> Any:

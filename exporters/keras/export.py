@@ -28,7 +28,7 @@ from exporters.keras.arguments import (
     unique_names,
 )
 from exporters.keras.calls import check_mapping, check_model
-from exporters.keras.function import has_loops, lowest_roundoff, other_weights, to_function
+from exporters.keras.function import has_loops, lowest_roundoff, scramble_weights, to_function
 from exporters.keras.trace import trace
 from exporters.silence import silence_logging
 
@@ -158,7 +158,7 @@ def export(
         )
 
     def scrambled() -> tuple[Mapping[str, Array], ModelFunction]:
-        arrays, other = other_weights(model, _weight_names(model), make_function)
+        arrays, other = scramble_weights(model, _weight_names(model), make_function)
         return _widen(arrays), other
 
     with silence_logging():
@@ -170,7 +170,7 @@ def export(
             tap_outputs=tap_outputs,
             metadata={**(metadata or {}), "framework": f"keras {keras.__version__}"},
             sample=None if sample is None else _in_order(arguments, inputs, sample, model),
-            other_weights=scrambled,
+            scramble_weights=scrambled,
             precision=precision,
             external_data=external_data,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -15,9 +15,10 @@ from exporters.graph.model import Array
 from exporters.graph.pipeline import scramble
 from exporters.keras import structures
 from exporters.keras.arguments import Arguments, arrange, result_names
-from exporters.keras.calls import eager_functions, move_channels
+from exporters.keras.calls import eager_functions, move_channels, short_lived_tensors
 from exporters.keras.reasons import describe_error
 from exporters.silence import silence_logging
+from parity.numerics.checksum import ALIGNMENT
 
 _ROUNDOFFS = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
 
@@ -62,12 +63,12 @@ def to_function(
     return run
 
 
-def other_weights(
+def scramble_weights(
     model: keras.Model,
     names: Sequence[str],
     function: Callable[[Mapping[int, Array]], ModelFunction],
 ) -> tuple[Mapping[str, Array], ModelFunction]:
-    """Return other weights by name, and the model as a function with those."""
+    """Return the weights with other values, by name, and the model as a function with those."""
     other = {
         index: scramble(np.asarray(variable.value.numpy()), index=index)
         for index, variable in enumerate(model.variables)
@@ -94,11 +95,21 @@ def _other_values(
         if seed is None and index not in other:
             continue
         array = other.get(index)
-        array = np.asarray(variable.value.numpy()) if array is None else array
-        if seed is not None:
-            array = perturb(array, seed=seed, index=index, roundoff=roundoff)
-        values[index] = tf.constant(array)
+        # A view: without a copy of each weight.
+        array = np.asarray(tf.convert_to_tensor(variable.value)) if array is None else array
+        if seed is None:
+            values[index] = tf.constant(array)
+        else:
+            values[index] = _share(perturb(array, seed=seed, index=index, roundoff=roundoff))
     return values
+
+
+def _share(array: Array) -> Any:
+    """Return a tensor in an array's own memory, where TensorFlow could have put it, or a copy."""
+    is_plain = array.dtype.name in ("float32", "float64") and array.flags.c_contiguous
+    if is_plain and array.flags.writeable and array.ctypes.data % ALIGNMENT == 0:
+        return tf.experimental.dlpack.from_dlpack(cast(Any, array).__dlpack__())
+    return tf.constant(array)
 
 
 def _call(
@@ -112,7 +123,7 @@ def _call(
     try:
         # Eagerly for speed: XLA would compile each grouped convolution anew for each batch size.
         # In the scope a call that writes to a variable leaves the model as it was.
-        with eager_functions(), keras.StatelessScope(mapping):
+        with eager_functions(), short_lived_tensors(), keras.StatelessScope(mapping):
             return arguments.call(model, tensors)
     except ExportError:
         raise

@@ -14,7 +14,7 @@ from exporters.graph.pipeline import Export, check_path, export_graph
 from exporters.graph.samples import BATCH
 from exporters.graph.structure import Structure
 from exporters.torch.arguments import Arguments, Axes, read_arguments
-from exporters.torch.function import other_weights, to_reference
+from exporters.torch.function import scramble_weights, to_reference
 from exporters.torch.module import to_array, weights
 from exporters.torch.trace import Example, trace_arguments
 
@@ -79,7 +79,7 @@ def export(
         tap_outputs=tap_outputs,
         metadata={**(metadata or {}), "framework": f"torch {torch.__version__}"},
         sample=sample,
-        other_weights=other_weights(module, arguments),
+        scramble_weights=functools.partial(scramble_weights, module, arguments),
         precision=precision,
         external_data=external_data,
     )

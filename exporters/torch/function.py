@@ -73,20 +73,16 @@ def to_function(
     return run
 
 
-def other_weights(
+def scramble_weights(
     module: torch.nn.Module, arguments: Arguments
-) -> Callable[[], tuple[Mapping[str, Array], ModelFunction]]:
-    """Return a function that gives other weights, and the module with those."""
-
-    def draw() -> tuple[Mapping[str, Array], ModelFunction]:
-        arrays = {
-            name: scramble(array, index=index)
-            for index, (name, array) in enumerate(weights(module).items())
-        }
-        other = {name: to_tensor(array) for name, array in arrays.items()}
-        return arrays, to_function(module, arguments, other=other)
-
-    return draw
+) -> tuple[Mapping[str, Array], ModelFunction]:
+    """Return the weights with other values, by name, and the module as a function with those."""
+    arrays = {
+        name: scramble(array, index=index)
+        for index, (name, array) in enumerate(weights(module).items())
+    }
+    other = {name: to_tensor(array) for name, array in arrays.items()}
+    return arrays, to_function(module, arguments, other=other)
 
 
 def _to_wide_function(
@@ -120,7 +116,7 @@ def _call(
     seed: int,
 ) -> list[torch.Tensor]:
     args, kwargs = arguments.with_tensors(tensors)
-    with torch.no_grad(), eval_mode(module), preserve_state(module), other_randomness(seed):
+    with torch.no_grad(), eval_mode(module), preserve_state(module), seeded_randomness(seed):
         with silence_logging():
             results = torch.func.functional_call(module, dict(state), args, kwargs)
         return flatten_outputs(results)[1]
@@ -135,8 +131,8 @@ def _state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 @contextmanager
-def other_randomness(seed: int) -> Iterator[None]:
-    """While open, draw other random numbers; afterwards the caller's generators are as before."""
+def seeded_randomness(seed: int) -> Iterator[None]:
+    """While open, draw the random numbers of a seed; the caller's generators are left as before."""
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         # Of the CPU alone: that of each device formats the stack, which takes milliseconds.

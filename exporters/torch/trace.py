@@ -342,18 +342,16 @@ def _convert(
     # Imported here: with a cached structure they are not needed, and they take a second.
     import onnx.inliner
     import onnx_ir
-    from torch.onnx._internal.exporter import _core, _fx_passes
+    from torch.onnx._internal.exporter import _core
 
     functional = functionalize(program)
-    registry, direct = registry_for(program)
+    registry, lacking = registry_for(program)
+    if not functional:
+        lacking.append("an operator that works in place")
     # Where every operator has a translation as it stands, nothing is left to decompose, and tracing
     # the whole program a second time (most of the time of an export) is saved.
-    if not (direct and functional):
-        try:
-            program = _fx_passes.decompose_with_registry(program, registry)
-        except Exception as error:  # torch.export raises many classes
-            reason = diagnosis.explain_conversion(error, program)
-            raise ExportError(f"torch.export could not decompose the module: {reason}") from error
+    if lacking:
+        program = decompose(program, registry, lacking)
     _reshape_views(program)
     decomposed = program
     program.run_decompositions = lambda *_, **__: decomposed  # type: ignore[method-assign]
@@ -373,6 +371,22 @@ def _convert(
     if proto.functions:
         proto = onnx.inliner.inline_local_functions(proto)
     return proto, weights
+
+
+def decompose(
+    program: torch.export.ExportedProgram, registry: Any, lacking: Sequence[str]
+) -> torch.export.ExportedProgram:
+    """Return the program in operators that have a translation, by torch.onnx's own way.
+
+    `lacking` names those that have none. Raises ExportError.
+    """
+    from torch.onnx._internal.exporter import _fx_passes
+
+    try:
+        return _fx_passes.decompose_with_registry(program, registry)
+    except Exception as error:  # torch.export raises many classes
+        reason = diagnosis.explain_conversion(error, program)
+        raise ExportError(f"torch.export could not decompose the module: {reason}") from error
 
 
 def _reshape_views(program: torch.export.ExportedProgram) -> None:

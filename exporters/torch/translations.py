@@ -386,19 +386,19 @@ def torchlib() -> Any:
     return _registration.ONNXRegistry.from_torchlib()
 
 
-def registry_for(program: torch.export.ExportedProgram) -> tuple[Any, bool]:
-    """Return the translations, and whether they cover the program without decompositions.
+def registry_for(program: torch.export.ExportedProgram) -> tuple[Any, list[str]]:
+    """Return the translations, and the operators of the program that need a decomposition.
 
     An operator of which this program has a use that no translation is right for is left out, so
     that it is decomposed.
     """
     registry = torchlib()
     nodes: dict[Any, list[torch.fx.Node]] = {}
-    direct = True
+    lacking: list[str] = []
     for part in program.graph_module.modules():
         for node in part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ():
             if node.op == "get_attr":
-                direct = False  # a subgraph of control flow
+                lacking.append("control flow")
             elif node.op == "call_function" and not _is_assertion(node.target):
                 nodes.setdefault(node.target, []).append(node)
     extended = copy.copy(registry)
@@ -409,10 +409,10 @@ def registry_for(program: torch.export.ExportedProgram) -> tuple[Any, bool]:
             extended.register_op(target, replacement)
         elif target in _BROKEN and any(_BROKEN[target](node) for node in used):
             extended.functions.pop(target.name(), None)
-            direct = False
+            lacking.append(str(target))
         elif target is not operator.getitem and not _has_translation(target, registry):
-            direct = False
-    return extended, direct
+            lacking.append(str(target))
+    return extended, list(dict.fromkeys(lacking))
 
 
 def _replacement(target: Any, used: Sequence[torch.fx.Node]) -> Callable[..., Any] | None:

@@ -152,7 +152,8 @@ def perturb(
     wide = np.promote_types(dtype, _FLOAT32)
     # A 16-bit integer times this is U(-1, 1) * eps.
     per_step = wide.type(2.0**-15 * float(np.finfo(dtype).eps) * factor)
-    perturbed = np.empty(array.shape, dtype)
+    # At a boundary at which a framework can take the array as it is, without a copy.
+    perturbed = allocate_aligned(array.size, np.dtype(dtype)).reshape(array.shape)
     flat, source = perturbed.reshape(-1), np.ascontiguousarray(array).reshape(-1)
     change = allocate_aligned(_BLOCK, wide)
     with np.errstate(invalid="ignore", over="ignore"):

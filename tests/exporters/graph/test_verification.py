@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from exporters.errors import ExportError
-from exporters.graph import inject, verification, write
+from exporters.graph import inject, memory, verification, write
 from exporters.graph.framework_runs import perturb
 from exporters.graph.session_process import SessionProcess
 from exporters.graph.verification import draw_samples, verify
@@ -233,7 +233,7 @@ def test_the_session_of_many_weights_is_closed_before_the_framework_runs_again(
 ):
     """Two copies of the weights are then not in memory at once; a later run opens it again."""
     model, path, _ = written
-    monkeypatch.setattr(verification, "_MANY_WEIGHTS", 1)
+    monkeypatch.setattr(memory, "_MANY_WEIGHTS", 1)
     events = []
     for name in ("load", "run", "release"):
         original = getattr(SessionProcess, name)

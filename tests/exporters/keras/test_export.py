@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 from collections import Counter
 
 import numpy as np
@@ -20,7 +22,9 @@ from keras import layers
 
 from exporters.errors import ExportError
 from exporters.graph import Structure, add_outputs, inject
+from exporters.graph.framework_runs import perturb
 from exporters.graph.session import open_session
+from exporters.keras import calls, function
 
 
 def grouped() -> keras.Model:
@@ -259,6 +263,42 @@ def odd() -> keras.Model:
         output_shape=(4,),
     )
     return keras.Model(x, half(x))
+
+
+def test_a_tensor_that_no_layer_reads_any_more_is_freed():
+    """Keras itself keeps every tensor of a functional model until its call ends."""
+    alive = []
+
+    class Watched(keras.layers.Layer):
+        def call(self, x):
+            gc.collect()
+            alive.append(sum(tensor() is not None for tensor in made))
+            result = x + 1.0
+            made.append(weakref.ref(result))
+            return result
+
+    made = []
+    inputs = keras.Input((4,))
+    x = first = Watched()(inputs)
+    for _ in range(4):
+        x = Watched()(x)
+    model = keras.Model(inputs, [x, keras.layers.Add()([x, first]), first])
+    array = np.ones((2, 4), np.float32)
+    expected = [np.asarray(y) for y in model(array)]
+    alive.clear(), made.clear()
+    with calls.short_lived_tensors():
+        found = [np.asarray(y) for y in model(array)]
+    assert alive == [0, 1, 2, 2, 2]  # what is read later, an output, and what is read now
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_an_aligned_array_becomes_a_tensor_without_a_copy():
+    array = perturb(np.ones((64, 64), np.float32), seed=0)
+    tensor = function._share(array)
+    assert np.asarray(tensor).ctypes.data == array.ctypes.data
+    odd = np.ones(65, np.float32)[1:]
+    np.testing.assert_array_equal(np.asarray(function._share(odd)), odd)
 
 
 def test_an_operator_without_a_conversion_is_named_and_no_file_is_left(tmp_path):

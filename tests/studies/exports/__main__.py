@@ -89,6 +89,7 @@ def run_case(case: Case, exporters: Sequence[str], runs: int = 1) -> dict[str, A
             if name == OURS:
                 results[name]["steps"] = dict(done.seconds)
                 results[name]["notes"] = list(done.notes)
+                results[name]["fallback"] = list(model.fallback)
     right = [name for name, found in results.items() if found["verdict"] == PASS]
     seconds = {name: [results[name]["seconds"]] for name in right}
     for run in range(1, runs):
@@ -256,9 +257,27 @@ def report(results: Sequence[dict[str, Any]], framework: str) -> None:
             and row["results"].get(OURS, {}).get("verdict") != PASS
         ]
         if both:
+            for case, ratio, why in list_fallbacks(results, rival):
+                print(f"  by {rival}'s own decompositions: {case}, {ratio:.2f} of its time ({why})")
             print(f"  seconds, ours over {rival}: median {statistics.median(both):.2f}")
             print(f"  slower than {rival}, by more than a second: {', '.join(slower) or 'none'}")
         print(f"  right in {rival} and not here: {', '.join(lost) or 'none'}")
+
+
+def list_fallbacks(
+    results: Sequence[dict[str, Any]], rival: str
+) -> list[tuple[str, float, str]]:
+    """Return the models that were exported by the framework's own way: name, ratio, why.
+
+    The ratio is that of the seconds to those of the framework's own exporter.
+    """
+    found = []
+    for row in results:
+        own, other = (row["results"].get(name, {}) for name in (OURS, rival))
+        if own.get("fallback") and own["verdict"] == other.get("verdict") == PASS:
+            why = ", ".join(own["fallback"])
+            found.append((row["case"], own["seconds"] / other["seconds"], why))
+    return sorted(found, key=lambda each: -each[1])
 
 
 def main() -> None:

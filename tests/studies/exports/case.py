@@ -26,6 +26,9 @@ class Model(Protocol):
     One for all outputs, or one for each.
     """
 
+    fallback: Sequence[str]
+    """Why the export went the framework's own way: the operators that have no translation here."""
+
     def draw(self, batch: int, seed: int) -> list[Array]:
         """Return inputs in the order of a file's."""
 

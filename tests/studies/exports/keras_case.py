@@ -78,6 +78,7 @@ class KerasModel:
         self.entry = entry
         self.model = entry.build()
         self.batches = (3,) if entry.fixed_batch else (1, 2, 3)
+        self.fallback = ()
         self.structure = entry.inputs(self.model, 3, 0)
         _shake(self.model)
         self._calibrate()

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import torch
@@ -57,6 +58,7 @@ class TorchModel:
         self.dynamic, self.fixed = dynamic, fixed
         self.batches = batches or ((2,) if fixed else (1, 2, 3))
         self.tolerance = 3e-2 if half else 1e-3
+        self.fallback: tuple[str, ...] = ()
         self._draw = draw
         shapes = pytree.tree_map(self._to_tensor, list(example), is_leaf=self._is_shape)
         self.args = tuple(shapes)
@@ -129,15 +131,23 @@ class TorchModel:
 
     def export(self, path: Path) -> Any:
         from exporters import torch_onnx
+        from exporters.torch import trace
 
-        return torch_onnx.export(
-            self.module,
-            self.example,
-            path,
-            kwargs=self.kwargs,
-            dynamic=self.dynamic,
-            fixed_batch=self.fixed,
-        )
+        decompose = trace.decompose
+
+        def recording(program: Any, registry: Any, lacking: Sequence[str]) -> Any:
+            self.fallback = tuple(lacking)
+            return decompose(program, registry, lacking)
+
+        with mock.patch.object(trace, "decompose", recording):
+            return torch_onnx.export(
+                self.module,
+                self.example,
+                path,
+                kwargs=self.kwargs,
+                dynamic=self.dynamic,
+                fixed_batch=self.fixed,
+            )
 
     def check_names(self, path: Path) -> str:
         """Return nothing: the names of outputs have tests of their own."""
