@@ -84,6 +84,21 @@ def as_transform(axes: Sequence[int]) -> Callable[[Any], Any]:
     return lambda array: np.transpose(array, axes)
 
 
+def describe_hidden(layer: Layer) -> str | None:
+    """Return what a mask of attention hides, for a sentence; None if it adds to the scores."""
+    if len(layer.inputs) <= 3:
+        return "later keys" if layer.hyper.get("causal") else "no key"
+    if not layer.hyper.get("boolean_mask"):
+        return None
+    visible = layer.inputs[3] != 0
+    if layer.hyper.get("causal"):
+        visible = visible & (np.tri(*(each.shape[-2] for each in layer.inputs[:2])) != 0)
+    count = f"{int((~visible).sum())} of {visible.size}"
+    if visible.size == visible.shape[-1]:
+        return f"{count} keys from every query"
+    return f"{count} pairs of query and key"
+
+
 def _find_scores(softmax: Node, by_output: Mapping[str, Node]) -> Node | None:
     """Return the product of query and key, whose values reach the softmax one by one."""
     waiting, found = [*softmax.inputs], []

@@ -84,7 +84,11 @@ EXPECTED = (
     ("function-heads", "attention-heads", "It has 2 heads of width 16, not 4 of 8"),
     ("causal", "attention-mask", "Queries see no later key"),
     ("function-causal", "attention-mask", "Queries see no later key"),
-    ("padding", "attention-mask", "2 of 9 keys are hidden from every query"),
+    (
+        "padding",
+        "attention-mask",
+        "It hides 2 of 9 keys from every query, where the",
+    ),
 )
 
 

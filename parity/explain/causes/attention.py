@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from parity.explain.attention_rows import describe_hidden
 from parity.explain.proof.candidate import Candidate
 from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import (
@@ -199,7 +200,7 @@ def _propose_as_stated(failing: FailingLayer, layer: Layer, stated: Layer) -> It
             f"{failing.label}: multiply the scores by {wanted:.4g}",
             0.45,
         )
-    hidden, wanted_hidden = _describe_hidden(stated), _describe_hidden(layer)
+    hidden, wanted_hidden = describe_hidden(stated), describe_hidden(layer)
     if hidden is None or wanted_hidden is None or not (stated.inputs[3:] or layer.inputs[3:]):
         # Of two without a mask one may be causal: that is tried without the subject's operation.
         return
@@ -209,25 +210,10 @@ def _propose_as_stated(failing: FailingLayer, layer: Layer, stated: Layer) -> It
             causal=stated.hyper.get("causal", False),
             boolean_mask=stated.hyper.get("boolean_mask", False),
         ),
-        f"{hidden[0].upper()}{hidden[1:]}, where in the reference {wanted_hidden}",
+        f"It hides {hidden}, where the reference hides {wanted_hidden}",
         f"{failing.label}: apply the reference's mask",
         0.55,
     )
-
-
-def _describe_hidden(layer: Layer) -> str | None:
-    """Return which keys a mask hides; None if it adds to the scores."""
-    if len(layer.inputs) <= 3:
-        return "later keys are hidden" if layer.hyper.get("causal") else "no key is hidden"
-    if not layer.hyper.get("boolean_mask"):
-        return None
-    visible = layer.inputs[3] != 0
-    if layer.hyper.get("causal"):
-        visible = visible & (np.tri(*(each.shape[-2] for each in layer.inputs[:2])) != 0)
-    count = f"{int((~visible).sum())} of {visible.size}"
-    if visible.size == visible.shape[-1]:
-        return f"{count} keys are hidden from every query"
-    return f"{count} pairs of query and key are hidden"
 
 
 def _propose_other_heads(failing: FailingLayer, stated: Layer) -> Iterator[Candidate]:
