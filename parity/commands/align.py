@@ -77,7 +77,8 @@ class AlignedModels:
         unsure = sum(row.confidence not in ("sure", "none") for row in self.rows)
         parts = [f"{len(self.rows) - alone} pairs"]
         parts += [f"{unsure} not sure"] if unsure else []
-        parts += [f"{alone} operations without a partner"] if alone else []
+        noun = "operation" if alone == 1 else "operations"
+        parts += [f"{alone} {noun} without a partner"] if alone else []
         return ", ".join(parts)
 
     def to_csv(self) -> str:

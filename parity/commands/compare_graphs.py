@@ -311,7 +311,12 @@ def _explain_with(
         causes=explained.causes,
         explanations=explained.findings,
         structure=_judge_structure(state, tensors, outputs_agree=not differs),
-        notes=(*findings.notes, *unrelated.values(), *explained.notes, *describe_unpaired(state)),
+        notes=(
+            *findings.notes,
+            *unrelated.values(),
+            *explained.notes,
+            *describe_unpaired(state, explained.causes),
+        ),
     )
 
 

@@ -26,6 +26,8 @@ from parity.comparison.results import (
 from parity.comparison.state import ReferenceRun, SubjectCapture
 from parity.explain.cause import Cause
 from parity.explain.graph_layers import GraphFinding
+from parity.explain.messages import UNKNOWN
+from parity.network.alignment.families import is_pass_through
 from parity.numerics.verdict import FirstDivergence, StageResult, find_first_divergence
 from parity.processes import registry
 from parity.processes.machine import environment_facts
@@ -223,8 +225,17 @@ def _list_failing(findings: GraphFindings) -> list[tuple[str, str]]:
     return list(dict.fromkeys(pairs))
 
 
-def describe_unpaired(state: GraphState) -> list[str]:
-    """Return a sentence for each model that has layers without a partner."""
+_FEW_OPERATIONS = 3
+"""As many operations without a partner are a place to look at; more are another way to write."""
+
+
+def describe_unpaired(state: GraphState, causes: Sequence[Cause] = ()) -> list[str]:
+    """Return a sentence for each model that has layers without a partner.
+
+    Of a subject with a difference that no cause explains, also operations without weights, where
+    they are few: one of them may be what the other model lacks.
+    """
+    unexplained = {each.subject for each in causes if each.cause == UNKNOWN}
     lines = []
     for name, alignment in state.alignments.items():
         if name not in state.models:
@@ -242,6 +253,11 @@ def describe_unpaired(state: GraphState) -> list[str]:
                     f"{_count(weighted, owner)} no partner in {other}: "
                     f"{_list([locate(node) for node in weighted])}"
                 )
+            plain = [node for node in nodes if not node.parameters and not is_pass_through(node)]
+            if name in unexplained and 0 < len(plain) <= _FEW_OPERATIONS:
+                places = [f"{node.operation} in {locate(node)}" for node in plain]
+                verb = "has" if len(plain) == 1 else "have"
+                lines.append(f"{owner}: {_list(places)} {verb} no partner in {other}")
     return lines
 
 

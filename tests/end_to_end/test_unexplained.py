@@ -148,3 +148,45 @@ def test_models_of_other_weights_are_not_repaired_and_the_option_is_named(twins,
         line,
     )
     assert not (tmp_path / "fixed").exists()
+
+
+MASKED = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+        self.query, self.key, self.value = (nn.Linear(6, 6) for _ in range(3))
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x, mask):
+        bias = (1.0 - mask) * -1e4
+        if self.factor is not None:
+            bias = bias * self.factor
+        query, key, value = (
+            each(x).view(2, 6, 2, 3).transpose(1, 2) for each in (self.query, self.key, self.value)
+        )
+        attended = (query @ key.transpose(-1, -2) / 3**0.5 + bias).softmax(-1) @ value
+        return self.head(attended.transpose(1, 2).reshape(2, 6, 6))
+
+
+def net(factor=None):
+    torch.manual_seed(0)
+    mask = torch.ones(2, 1, 1, 6)
+    mask[1, ..., 3:] = 0
+    return Net(factor), (torch.randn(2, 6, 6), mask)
+"""
+
+
+def test_an_operation_without_a_partner_is_named_where_nothing_explains(tmp_path, monkeypatch):
+    """A mask that one model multiplies by 0."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "masked.py").write_text(MASKED)
+    report = parity.compare("masked.py:net", "wrong=masked.py:net,0.0", export=False)
+    assert [each.cause for each in report.causes] == ["not-explained"]
+    (note,) = [each for each in report.notes if "no partner" in each]
+    assert note.startswith("wrong: mul in ")
+    assert note.endswith("(masked.py:16) has no partner in net")
