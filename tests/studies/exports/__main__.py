@@ -264,9 +264,7 @@ def report(results: Sequence[dict[str, Any]], framework: str) -> None:
         print(f"  right in {rival} and not here: {', '.join(lost) or 'none'}")
 
 
-def list_fallbacks(
-    results: Sequence[dict[str, Any]], rival: str
-) -> list[tuple[str, float, str]]:
+def list_fallbacks(results: Sequence[dict[str, Any]], rival: str) -> list[tuple[str, float, str]]:
     """Return the models that were exported by the framework's own way: name, ratio, why.
 
     The ratio is that of the seconds to those of the framework's own exporter.
