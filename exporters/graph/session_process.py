@@ -23,6 +23,9 @@ from exporters.graph.serialization import DATA_SUFFIX
 
 Array = NDArray[Any]
 
+_MAPPED = 2**24
+"""Bytes of a file from which on to map its tensors is faster than to read them."""
+
 _LARGE = 2**27
 """Bytes of a file from which on the memory that a session takes matters."""
 
@@ -61,13 +64,13 @@ class SessionProcess:
     def load(self, path: Path) -> list[str]:
         """Open a session of a file and return the names of its outputs.
 
-        The weights of a large file are mapped from it, whose copies would be most of the memory.
+        The weights are mapped from the file, unless they are few: copies take time and memory.
         """
         data = path.with_name(path.name + DATA_SUFFIX)
         sizes = [each.stat().st_size for each in (path, data) if each.exists()]
         is_large = sum(sizes) >= _LARGE
         message = b""
-        if is_large and sizes[0] >= _LARGE:
+        if sizes and sizes[0] >= _MAPPED:
             message = read_without_tensors(path).SerializeToString()
         names = self._ask(("load", str(path), message, is_large), "loading the file")
         return list(names)

@@ -119,8 +119,10 @@ def verify(
                 return pool.submit(file.run, feeds, batch)
 
             try:
-                check_model(model)
-                proof = _Proof(model, reference, sample, batches, start)
+                try:
+                    proof = _Proof(model, reference, sample, batches, start)
+                finally:
+                    check_model(model)  # last, since the file still runs
             finally:
                 names = loading.result()
         return proof.run(file, names)

@@ -13,6 +13,7 @@ from exporters.graph.model import Array
 from exporters.graph.pipeline import Export, check_path, export_graph
 from exporters.graph.samples import BATCH
 from exporters.graph.structure import Structure
+from exporters.silence import silence_logging
 from exporters.torch.arguments import Arguments, Axes, read_arguments
 from exporters.torch.function import scramble_weights, to_reference
 from exporters.torch.module import to_array, weights
@@ -71,18 +72,20 @@ def export(
             roundoffs=[*roundoffs, roundoff],
         )
 
-    return export_graph(
-        path=check_path(path),
-        structure=structure or trace_model,
-        weights=functools.partial(weights, module),
-        reference=reference,
-        tap_outputs=tap_outputs,
-        metadata={**(metadata or {}), "framework": f"torch {torch.__version__}"},
-        sample=sample,
-        scramble_weights=functools.partial(scramble_weights, module, arguments),
-        precision=precision,
-        external_data=external_data,
-    )
+    # Once, since it costs more than the calls of a small module: every one is silent.
+    with silence_logging():
+        return export_graph(
+            path=check_path(path),
+            structure=structure or trace_model,
+            weights=functools.partial(weights, module),
+            reference=reference,
+            tap_outputs=tap_outputs,
+            metadata={**(metadata or {}), "framework": f"torch {torch.__version__}"},
+            sample=sample,
+            scramble_weights=functools.partial(scramble_weights, module, arguments),
+            precision=precision,
+            external_data=external_data,
+        )
 
 
 def _sizes(arguments: Arguments) -> dict[str, tuple[int, ...]]:

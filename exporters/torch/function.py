@@ -29,7 +29,8 @@ def to_reference(
     roundoffs: Sequence[float],
 ) -> Reference:
     """Return the module as the reference of a verification."""
-    own = [_ROUNDOFFS.get(tensor.dtype, 0.0) for tensor in _state(module).values()]
+    state = (*module.parameters(), *module.buffers())
+    own = [_ROUNDOFFS.get(tensor.dtype, 0.0) for tensor in state]
     roundoffs = [*roundoffs, *own]
     return Reference(
         function=to_function(module, arguments, roundoffs=roundoffs),

@@ -65,7 +65,7 @@ def test_a_session_that_maps_the_tensors_computes_the_same(file):
 
 
 def test_the_process_maps_a_large_file(file, monkeypatch):
-    monkeypatch.setattr(session_process, "_LARGE", 1000)
+    monkeypatch.setattr(session_process, "_MAPPED", 1000)
     sent = []
     child = session_process.SessionProcess()
     ask = child._ask

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.studies.exports.__main__ import EXPORTERS, OURS, PASS, REFUSED, WRONG
+from tests.studies.exports.__main__ import EXPORTERS, OURS, PASS, REFUSED, WRONG, list_fallbacks
 
 _TITLES = {OURS: "parity"}
 
@@ -55,6 +55,22 @@ def list_models(framework: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
+def group_fallbacks(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the lines of a table of the models that are exported by torch.onnx's own way, by why.
+
+    With each model's seconds over those of torch.onnx.
+    """
+    groups: dict[str, list[str]] = {}
+    for case, ratio, why in list_fallbacks(rows, "torch.onnx"):
+        groups.setdefault(why.replace("aten.", ""), []).append(f"`{case}` {ratio:.2f}")
+    lines = [
+        "| has no translation of its own | models, seconds over those of `torch.onnx` |",
+        "|---|---|",
+    ]
+    lines += [f"| {why} | {', '.join(models)} |" for why, models in sorted(groups.items())]
+    return lines
+
+
 def _title(name: str) -> str:
     return _TITLES.get(name, name)
 
@@ -89,6 +105,8 @@ def main() -> None:
     ]
     for framework, rows in results.items():
         lines += [f"## {framework}", "", *list_models(framework, rows), ""]
+        if framework == "torch":
+            lines += ["### By torch.onnx's own decompositions", "", *group_fallbacks(rows), ""]
     arguments.out.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
 
 

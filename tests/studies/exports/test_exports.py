@@ -14,8 +14,18 @@ pytestmark = pytest.mark.framework
 pytest.importorskip("torch")
 
 from tests.studies.exports import broken
-from tests.studies.exports.__main__ import OURS, PASS, REFUSED, WRONG, chosen, report, run_case
+from tests.studies.exports.__main__ import (
+    OURS,
+    PASS,
+    REFUSED,
+    WRONG,
+    chosen,
+    list_fallbacks,
+    report,
+    run_case,
+)
 from tests.studies.exports.case import Case, difference
+from tests.studies.exports.tables import group_fallbacks
 from tests.studies.exports.torch_models import CASES
 
 # One of each kind in every run; the others in the slow one, and all in the study itself.
@@ -80,6 +90,18 @@ def test_a_report_counts_verdicts(capsys):
     found = {"verdict": PASS, "seconds": 1, "detail": ""}
     report([{"case": "a", "kind": "k", "results": {"ours": found}}], "torch")
     assert "ours: 1 right, 0 refused, 0 wrong" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "why"), [("movedim", ["aten.movedim.int"]), ("linear", [])])
+def test_a_model_that_torch_onnx_decomposes_is_listed_with_the_reason(name, why):
+    (case,) = [case for case in CASES if case.name == name]
+    row = run_case(case, [OURS])
+    assert row["results"][OURS]["fallback"] == why
+    row["results"][OURS]["seconds"] = 3.0
+    row["results"]["torch.onnx"] = {"verdict": PASS, "seconds": 2.0, "detail": ""}
+    assert list_fallbacks([row], "torch.onnx") == [(name, 1.5, each) for each in why]
+    lines = group_fallbacks([row])[2:]
+    assert lines == ["| movedim.int | `movedim` 1.50 |"] * bool(why)
 
 
 def test_other_shapes_and_lost_infinities_are_infinitely_far():
