@@ -364,9 +364,12 @@ class ObservedStepOperations(TrainOperations):
         copies = 2 if self._threads == 1 and replicates > 1 else 1
         trainers = [self._observed_trainer(request, copy) for copy in range(copies)]
 
+        # The last replicate takes longest, and is first; whichever copy is ready takes the next.
+        pending = iter(range(replicates - 1, -1, -1))
+
         def measure(copy: int) -> dict[int, dict[str, float]]:
             found = {}
-            for replicate in range(replicates - 1 - copy, -1, -copies):
+            for replicate in pending:
                 perturb = Perturbation.of_replicate(replicate, seed=seed, precision=precision)
                 own = {name: perturb(value) for name, value in values.items()}
                 trainer = trainers[copy]

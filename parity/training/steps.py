@@ -234,7 +234,7 @@ def compare_step(
     `before` is the state that both start from. `updated` replaces what the definition makes of
     the subject's own gradients. Without `floors` both steps are in float64; with them `actual` is
     in float32, or in mixed precision, and they are the floors of `samples`, `gradient/NAME` and
-    the statistics (`weight/NAME`) there.
+    the statistics (`weight/NAME`) there, which are read last.
     """
     missing = sorted(_parts(expected) ^ _parts(actual))
     blocks = (
@@ -243,12 +243,15 @@ def compare_step(
         else _list_blocks(updated)
     )
     judge = _Float64Judge() if floors is None else _Float32Judge(terms, floors, precision)
+    # Floors may be waited for: what needs none of them is measured first.
+    updates = list(_compare_updates(terms, before, blocks, actual, judge))
+    gradients = list(_compare_gradients(terms, expected, actual, judge))
     errors = [
         *_compare_dropouts(expected, actual),
         *_compare_losses(terms, expected, actual, judge),
-        *_compare_gradients(terms, expected, actual, judge),
+        *gradients,
         *_compare_statistics(terms, before, expected, actual, judge),
-        *_compare_updates(terms, before, blocks, actual, judge),
+        *updates,
     ]
     precision = "float64" if floors is None else precision
     return StepComparison(terms.number, tuple(errors), tuple(missing), precision)

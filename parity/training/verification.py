@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -231,7 +231,7 @@ class StepVerifier:
         self, terms: StepTerms, before: Values, semantics: StepComparison, observed: _Observed
     ) -> StepComparison | None:
         """Compare the subject's float32 step; None without `numerics`."""
-        narrow, floors = observed.narrow.result(), observed.floors.result()
+        narrow, floors = observed.narrow.result(), PendingFloors(observed.floors)
         if narrow is None:
             return None
         numerics = compare_step(
@@ -251,7 +251,7 @@ class StepVerifier:
         self, terms: StepTerms, before: Values, observed: _Observed
     ) -> StepComparison | None:
         """Compare the subject's step in mixed precision; None for a run in float32."""
-        mixed, floors = observed.mixed.result(), observed.mixed_floors.result()
+        mixed, floors = observed.mixed.result(), PendingFloors(observed.mixed_floors)
         if mixed is None:
             return None
         return compare_step(
@@ -421,6 +421,22 @@ class ChoiceProof:
 
     record: StepRecord
     choices: Mapping[str, Mapping[str, float]]
+
+
+class PendingFloors(Mapping[str, float]):
+    """Floors that are being measured; whoever reads one waits for them."""
+
+    def __init__(self, measured: Future[Mapping[str, float]]) -> None:
+        self._measured = measured
+
+    def __getitem__(self, name: str) -> float:
+        return self._measured.result()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._measured.result())
+
+    def __len__(self) -> int:
+        return len(self._measured.result())
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from concurrent.futures import Future
 
 import numpy as np
 import pytest
 
-from parity.errors import InputError
+from parity.errors import InputError, TrainingError
 from parity.numerics.losses import LOSSES, measure_losses
+from parity.training import steps
 from parity.training.definition import BLOCK, Update
 from parity.training.optimizers import Optimizer
 from parity.training.run_verification import choose_steps, read_results, write_results
@@ -23,7 +25,7 @@ from parity.training.steps import (
     StepTerms,
     compare_step,
 )
-from parity.training.verification import VerifiedStep
+from parity.training.verification import PendingFloors, VerifiedStep
 from parity.training.wording import describe_verification, tabulate_verification
 
 LABELS = np.array([0, 1, 1])
@@ -356,3 +358,30 @@ def test_gradients_that_a_hidden_kink_may_explain_are_neither_the_same_nor_anoth
     assert next(describe_verification([step, build_step(2, error=1e-3)])).startswith("divergence")
     write_results(tmp_path / "verification.json", [step])
     assert read_results(tmp_path / "verification.json") == (step,)
+
+
+def test_floors_that_are_being_measured_are_read_last(monkeypatch):
+    """Everything else of a step is measured while they are; a failure to measure them is raised."""
+    events, pending = [], Future()
+
+    class Floors(PendingFloors):
+        def __getitem__(self, name):
+            events.append(name)
+            return super().__getitem__(name)
+
+    measure = steps.measure_norms
+
+    def note_and_measure(**arrays):
+        events.append("measured")
+        return measure(**arrays)
+
+    monkeypatch.setattr(steps, "measure_norms", note_and_measure)
+    pending.set_result(FLOORS)
+    lazy = compare(record(), record(), floors=Floors(pending))
+    assert lazy == compare(record(), record(), floors=FLOORS)
+    first_read = next(place for place, event in enumerate(events) if event != "measured")
+    assert events[:first_read] == ["measured"] * len(record().gradients())
+    failed = Future()
+    failed.set_exception(TrainingError("no floors"))
+    with pytest.raises(TrainingError, match="no floors"):
+        compare(record(), record(), floors=PendingFloors(failed))
