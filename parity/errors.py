@@ -111,3 +111,14 @@ class InterpreterError(ParityError):
     """The Python interpreter of a runtime cannot run this version of `parity`."""
 
     exit_code = 3
+
+
+SUBJECT_ERRORS = (
+    ChildError,
+    DeviceMemoryError,
+    FlagError,
+    GraphError,
+    MissingRuntimeError,
+    ModelExportError,
+)
+"""The errors that end one subject of a comparison, or one runtime, and leave the others."""

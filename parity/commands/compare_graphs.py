@@ -32,7 +32,7 @@ from parity.comparison.graphs.reference_tensors import ReferenceTensors
 from parity.comparison.graphs.request import GraphRequest
 from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.semantics import judge_semantics
-from parity.comparison.graphs.state import SUBJECT_ERRORS, GraphState
+from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import (
     PairDifference,
     find_differences,
@@ -49,7 +49,7 @@ from parity.comparison.results import Level, Outcome
 from parity.comparison.settings import OWN, RANDOM
 from parity.comparison.state import ReferenceRun, SubjectCapture
 from parity.comparison.stated_models import read_stated_models
-from parity.errors import ParityError
+from parity.errors import SUBJECT_ERRORS, ParityError
 from parity.explain import graph_layers
 from parity.numerics.verdict import find_first_divergence
 from parity.processes.children import Children

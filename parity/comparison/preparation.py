@@ -23,11 +23,9 @@ from parity.comparison.state import Description, State, SubjectCapture, SubjectR
 from parity.comparison.stated_models import choose_preprocessing, read_stated_models
 from parity.comparison.weight_source import WeightSource
 from parity.errors import (
+    SUBJECT_ERRORS,
     ChildError,
-    DeviceMemoryError,
-    FlagError,
     IncompatibleWeightsError,
-    MissingRuntimeError,
     ParityError,
     TableError,
 )
@@ -40,9 +38,6 @@ from parity.processes.children import Children
 from parity.processes.subjects import parse_child_name, runs_graph
 
 T = TypeVar("T")
-
-SUBJECT_ERRORS = (MissingRuntimeError, ChildError, DeviceMemoryError, FlagError)
-"""The errors that end one subject; the other subjects continue."""
 
 
 class Preparation:

@@ -22,12 +22,8 @@ from parity.comparison.graphs.image_shapes import (
 )
 from parity.comparison.graphs.inputs import DeclaredInput, format_shape
 from parity.errors import (
-    ChildError,
-    DeviceMemoryError,
-    FlagError,
+    SUBJECT_ERRORS,
     InputError,
-    MissingRuntimeError,
-    ModelExportError,
     UsageError,
     WeightError,
     WrongFrameworkError,
@@ -45,11 +41,6 @@ from parity.processes.subjects import parse_subject, subject_kinds
 from parity.text import quote
 
 Progress = Callable[[str, str], None]
-
-SUBJECT_ERRORS = (
-    MissingRuntimeError, ChildError, DeviceMemoryError, FlagError, ModelExportError,
-)  # fmt: skip
-"""The errors that end one runtime; the others go on."""
 
 
 @dataclass(frozen=True)

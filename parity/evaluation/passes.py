@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.evaluation.models import SUBJECT_ERRORS, LoadedModels, Predictor, Progress
+from parity.errors import SUBJECT_ERRORS
+from parity.evaluation.models import LoadedModels, Predictor, Progress
 from parity.processes.children import Children
 from parity.text import describe_remaining
 from parity.training.data.batches import BatchReader

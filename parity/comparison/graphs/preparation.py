@@ -32,12 +32,13 @@ from parity.comparison.graphs.request import (
     select_subjects,
 )
 from parity.comparison.graphs.shared_inputs import resize_inputs, share_inputs
-from parity.comparison.graphs.state import SUBJECT_ERRORS, GraphState, LoadedModel
+from parity.comparison.graphs.state import GraphState, LoadedModel
 from parity.comparison.graphs.weight_assignment import WeightAssignment
 from parity.comparison.graphs.weights import align_models
 from parity.comparison.placement import DeviceRequest, Placement, confirm_devices
 from parity.comparison.stated_models import choose_preprocessing, read_stated_models
 from parity.errors import (
+    SUBJECT_ERRORS,
     ChildError,
     GraphError,
     InputError,

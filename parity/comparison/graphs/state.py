@@ -15,21 +15,11 @@ from parity.comparison.graphs.inputs import ModelInputs
 from parity.comparison.graphs.points import GraphTable
 from parity.comparison.graphs.request import GraphRequest, GraphSubject
 from parity.comparison.placement import Placement
-from parity.errors import (
-    ChildError,
-    FlagError,
-    GraphError,
-    MissingRuntimeError,
-    ModelExportError,
-)
 from parity.network.alignment import Alignment
 from parity.network.graph import Graph
 from parity.numerics.npz import load_npz
 
 Array = NDArray[Any]
-
-SUBJECT_ERRORS = (ChildError, FlagError, GraphError, MissingRuntimeError, ModelExportError)
-"""The errors that end one subject and leave the others."""
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ from parity.comparison.graphs.inputs import ModelInputs, find_id_bounds, redraw_
 from parity.comparison.graphs.isolation import criteria
 from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.shared_inputs import find_open_axes, share_inputs
-from parity.comparison.graphs.state import SUBJECT_ERRORS, GraphState, LoadedModel
+from parity.comparison.graphs.state import GraphState, LoadedModel
 from parity.comparison.judging import judge_captures
 from parity.comparison.repeats import read_checksums, summarise_trial
 from parity.comparison.results import InputTrial, Repeatability
 from parity.comparison.state import SubjectCapture
-from parity.errors import ParityError
+from parity.errors import SUBJECT_ERRORS, ParityError
 from parity.network import inputs
 from parity.numerics.verdict import StageResult, Status
 from parity.text import describe_remaining

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from parity.comparison.graphs.calibration import find_norms
 from parity.comparison.graphs.request import FLOAT64, GraphRequest
-from parity.comparison.graphs.state import SUBJECT_ERRORS, LoadedModel
+from parity.comparison.graphs.state import LoadedModel
 from parity.comparison.graphs.values import open_values
 from parity.comparison.graphs.weights import align_models, transfer_weights
 from parity.comparison.settings import OWN, RANDOM
-from parity.errors import ParityError, UsageError, WeightError
+from parity.errors import SUBJECT_ERRORS, ParityError, UsageError, WeightError
 from parity.network import alignment as aligning
 from parity.network.alignment import Alignment, ValueReader
 from parity.network.checkpoint_fit import join_first
