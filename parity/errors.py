@@ -19,7 +19,7 @@ class WrongFrameworkError(UsageError):
         self.framework = framework
 
 
-class SpecError(ParityError):
+class ArchitectureError(ParityError):
     """The architecture is unknown, or cannot have these sizes."""
 
 
@@ -61,13 +61,13 @@ class OutputError(ParityError):
     """An output file cannot be written."""
 
 
-class MissingRuntimeError(ParityError):
+class RequirementError(ParityError):
     """A framework, device or library that is needed is missing."""
 
     exit_code = 3
 
 
-class ProviderFallbackError(MissingRuntimeError):
+class ProviderFallbackError(RequirementError):
     """ONNX Runtime created a session on another execution provider than the requested one."""
 
 
@@ -77,11 +77,11 @@ class ChildError(ParityError):
     exit_code = 3
 
 
-class ChildCrashError(ChildError):
+class NativeFaultError(ChildError):
     """A child process was ended by a fault of native code, such as SIGSEGV."""
 
 
-class MissingOperationError(ChildError):
+class UnsupportedRequestError(ChildError):
     """A runtime does not implement an operation that a command needs."""
 
 
@@ -95,8 +95,8 @@ class TrainingError(ParityError):
     exit_code = 3
 
 
-class FlagError(ParityError):
-    """A flag that controls precision has another value than the one that was set."""
+class PrecisionError(ParityError):
+    """A precision is not available, or a flag that controls it has another value than was set."""
 
     exit_code = 3
 
@@ -116,9 +116,9 @@ class InterpreterError(ParityError):
 SUBJECT_ERRORS = (
     ChildError,
     DeviceMemoryError,
-    FlagError,
+    PrecisionError,
     GraphError,
-    MissingRuntimeError,
+    RequirementError,
     ModelExportError,
 )
 """The errors that end one subject of a comparison, or one runtime, and leave the others."""

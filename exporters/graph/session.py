@@ -21,12 +21,12 @@ from exporters.errors import ExportError, first_line
 
 
 def open_session(
-    path: Path, *, message: bytes = b"", is_large: bool = False
+    path: Path, *, message: bytes = b"", save_memory: bool = False
 ) -> onnxruntime.InferenceSession:
     """Return a session with ONNX Runtime's default optimisations. Raises ExportError.
 
     `message` is the file's model, whose large tensors refer to files beside it; without one the
-    file is read. Of a file that `is_large` no more copies of the weights are made than needed: none
+    file is read. With `save_memory` no more copies of the weights are made than needed: none
     in the layout of the kernels of this machine, and no node is given the place of its result in an
     arena, which grows by powers of two.
     """
@@ -34,8 +34,8 @@ def open_session(
     options.log_severity_level = 4  # fatal: what fails is raised
     # Waiting threads that spin would take the cores from the framework, whose turn it is.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if is_large:
-        _return_freed_memory()
+    if save_memory:
+        _map_large_blocks()
         options.add_session_config_entry("session.disable_prepacking", "1")
         options.enable_cpu_mem_arena = False
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
@@ -53,21 +53,21 @@ def open_session(
         raise ExportError(f"ONNX Runtime does not load it: {reason}") from error
 
 
-def _return_freed_memory() -> None:
+def _map_large_blocks() -> None:
     """Have the C library map each large block by itself, which it returns when that is freed."""
     with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _BLOCK)
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
 
 
 _M_MMAP_THRESHOLD = -3
 
-_BLOCK = 2**20
+_LARGE_BLOCK_BYTES = 2**20
 
 
 def serve() -> None:
     """Answer requests until the input ends.
 
-    A request is ("load", path, message, is_large), ("run", {input: array}) or ("close",); the
+    A request is ("load", path, message, save_memory), ("run", {input: array}) or ("close",); the
     answer is the names of the outputs, the arrays, or None; an ExportError's message is answered as
     ("error", message).
     """
@@ -86,8 +86,8 @@ def serve() -> None:
         try:
             if kind == "load":
                 session = None
-                path, message, is_large = arguments
-                session = open_session(Path(path), message=message, is_large=is_large)
+                path, message, save_memory = arguments
+                session = open_session(Path(path), message=message, save_memory=save_memory)
                 answer = [value.name for value in session.get_outputs()]
             elif kind == "run":
                 answer = session.run(None, arguments[0])

@@ -68,11 +68,11 @@ class SessionProcess:
         """
         data = path.with_name(path.name + DATA_SUFFIX)
         sizes = [each.stat().st_size for each in (path, data) if each.exists()]
-        is_large = sum(sizes) >= _LARGE
+        save_memory = sum(sizes) >= _LARGE
         message = b""
         if sizes and sizes[0] >= _MAPPED:
             message = read_without_tensors(path).SerializeToString()
-        names = self._ask(("load", str(path), message, is_large), "loading the file")
+        names = self._ask(("load", str(path), message, save_memory), "loading the file")
         return list(names)
 
     def run(self, feeds: Mapping[str, Array], activity: str) -> list[Array]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from parity.comparison.graphs.request import GraphRequest
 from parity.comparison.request import NAMES_MODEL, Request
-from parity.errors import MissingRuntimeError, UsageError
+from parity.errors import RequirementError, UsageError
 from parity.network import architectures
 from parity.processes import gpus, probe, registry, zoos
 from parity.processes.interpreters import select_interpreter
@@ -151,7 +151,7 @@ def describe_hardware(*, gpu: bool) -> dict[str, str | None]:
     if gpu:
         try:
             name = gpus.find_gpu().name
-        except MissingRuntimeError:
+        except RequirementError:
             name = None
     return {"machine": platform.machine(), "processor": processor_name(), "gpu": name}
 

@@ -155,9 +155,9 @@ def compare(
     `failure` in the report, whose verdict is then `unknown` if nothing else differs.
 
     Raises a `ParityError` for bad input: `UsageError` for parameters that contradict one another,
-    `SpecError` for an unknown model or impossible sizes, `TableError`, `WeightError`, `InputError`
-    and `InterpreterError` for a bad table, checkpoint, input or interpreter, `OutputError` for a
-    folder that cannot be written.
+    `ArchitectureError` for an unknown model or impossible sizes, `TableError`, `WeightError`,
+    `InputError` and `InterpreterError` for a bad table, checkpoint, input or interpreter,
+    `OutputError` for a folder that cannot be written.
 
     Example:
         >>> import parity

@@ -72,9 +72,9 @@ def convert(
 
     Raises `UnpairedWeightError`, with the names, where a weight of one model has no partner in the
     other, `WeightError` for a weight that is missing, unused, of another shape or not finite,
-    `SpecError` for an unknown model or impossible sizes, `UsageError` for an unknown suffix,
-    `OutputError` for a target that cannot be written, `MissingRuntimeError` without the framework.
-    No file is written then.
+    `ArchitectureError` for an unknown model or impossible sizes, `UsageError` for an unknown
+    suffix, `OutputError` for a target that cannot be written, `RequirementError` without the
+    framework. No file is written then.
 
     Example:
         >>> import parity

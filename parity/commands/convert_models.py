@@ -22,7 +22,7 @@ from parity.comparison.graphs.conversion import (
 from parity.comparison.graphs.outputs import find_output_difference
 from parity.comparison.graphs.preparation import Preparation
 from parity.comparison.graphs.request import GraphRequest
-from parity.comparison.graphs.state import GraphState, LoadedModel
+from parity.comparison.graphs.state import GraphState, SubjectModel
 from parity.comparison.settings import OWN
 from parity.errors import ChildError, UnpairedWeightError, UsageError, WeightError
 from parity.network import weights
@@ -162,7 +162,7 @@ def convert_models(request: ConversionRequest, progress: Progress) -> Conversion
     )
 
 
-def _convert(state: GraphState) -> tuple[LoadedModel, dict[str, Array], tuple[str, ...]]:
+def _convert(state: GraphState) -> tuple[SubjectModel, dict[str, Array], tuple[str, ...]]:
     """Return the model whose checkpoint is written, all of its weights, and notes."""
     for name, failure in state.failures.items():
         raise ChildError(f"{name}: {failure}")
@@ -209,7 +209,7 @@ _SHOWN = 6
 """Weights that a message names."""
 
 
-def _reference(model: LoadedModel) -> ModelReference:
+def _reference(model: SubjectModel) -> ModelReference:
     reference = model.subject.reference
     assert reference is not None, "nothing is exported"
     return reference

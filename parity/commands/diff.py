@@ -15,7 +15,7 @@ from parity.errors import CaptureError, UsageError
 from parity.numerics import verdict
 from parity.numerics.capture import CaptureReader
 from parity.numerics.floor import PRECISION_FACTORS
-from parity.numerics.verdict import LIMIT, FirstDivergence, StageResult
+from parity.numerics.verdict import LIMIT, FirstDivergence, PointResult
 from parity.processes.helpers import start_measurement_helpers
 from parity.report.model import (
     LEVELS,
@@ -217,7 +217,7 @@ def _build_report(
     reference: CaptureReader,
     subjects: Readers,
     facts: Mapping[str, SubjectFacts],
-    stages: list[StageResult],
+    stages: list[PointResult],
     levels: dict[str, Level],
     limit: float,
     start: float,
@@ -251,7 +251,7 @@ def _build_report(
     )
 
 
-def _find_divergences(stages: list[StageResult], subjects: Readers) -> Iterator[FirstDivergence]:
+def _find_divergences(stages: list[PointResult], subjects: Readers) -> Iterator[FirstDivergence]:
     """Yield the first comparison point at which each subject differs; at layer depth, the layer."""
     for name in subjects:
         stage = verdict.find_first_failure(stages, name)

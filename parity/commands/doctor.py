@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from parity.errors import MissingRuntimeError, ParityError, UsageError
+from parity.errors import ParityError, RequirementError, UsageError
 from parity.processes import cache, gpus, origin, probe, registry
 from parity.processes.children import Children
 from parity.processes.machine import environment_facts
@@ -102,7 +102,7 @@ def _describe_gpu() -> tuple[str, bool]:
     """Return (the GPU or why there is none, whether there is one)."""
     try:
         return str(gpus.find_gpu()), True
-    except MissingRuntimeError as error:
+    except RequirementError as error:
         return str(error), False
 
 

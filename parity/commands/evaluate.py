@@ -118,7 +118,7 @@ def evaluate(
     Raises `UsageError` for parameters that contradict one another, `InputError` for data that do
     not fit the model, `WeightError` for a checkpoint that does not fit, `OutputError` for a folder
     that cannot be written, `ChildError` for a shard whose process is lost again and again,
-    `MissingRuntimeError` for a cluster that cannot be reached.
+    `RequirementError` for a cluster that cannot be reached.
 
     Example:
         >>> import parity

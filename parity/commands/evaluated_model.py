@@ -10,7 +10,7 @@ from pathlib import Path
 from parity.commands.values import ImageSize, parse_image_size
 from parity.comparison.graphs.image_shapes import OpenShape
 from parity.comparison.placement import DeviceRequest, place_subjects
-from parity.errors import ChildError, InputError, MissingRuntimeError, UsageError
+from parity.errors import ChildError, InputError, RequirementError, UsageError
 from parity.evaluation.models import LoadedModels, ModelRequest
 from parity.evaluation.passes import Outputs
 from parity.network import architectures
@@ -127,12 +127,12 @@ def require_working_runtime(models: LoadedModels, outputs: Outputs | None = None
 
 
 def require_gpu(request: ModelRequest) -> None:
-    """Raise `MissingRuntimeError`, a line for each runtime, for device "gpu" where none is."""
+    """Raise `RequirementError`, a line for each runtime, for device "gpu" where none is."""
     if request.device != "gpu":
         return
     try:
         gpus.find_gpu()
-    except MissingRuntimeError:
+    except RequirementError:
         names = request.first_children
         subjects = [DeviceRequest(name, name, name, request.device) for name in names]
         place_subjects(subjects, precision="float32", python=request.python)

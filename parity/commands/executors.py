@@ -19,7 +19,7 @@ def open_executor(
 
     `factory` names the class of the runner, by default that of cells. Each task has `threads`
     threads, without a limit if that is 0; `count` tasks run side by side on this machine. Raises
-    `UsageError` for another text, and `MissingRuntimeError` where Ray is not installed or its
+    `UsageError` for another text, and `RequirementError` where Ray is not installed or its
     cluster cannot be reached.
     """
     if count is not None and count < 1:

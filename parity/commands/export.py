@@ -178,9 +178,10 @@ def export(
         progress: A function that is called with a runtime and what it is doing now.
 
     Raises `ModelExportError` if the model cannot be exported or the file fails its verification,
-    `WeightError` for a checkpoint that does not fit, `SpecError` for an unknown model or impossible
-    sizes, `UsageError` for an unknown side, option or checkpoint suffix, `OutputError` for a path
-    that cannot be written, `MissingRuntimeError` without the framework. No file is written then.
+    `WeightError` for a checkpoint that does not fit, `ArchitectureError` for an unknown model or
+    impossible sizes, `UsageError` for an unknown side, option or checkpoint suffix, `OutputError`
+    for a path that cannot be written, `RequirementError` without the framework. No file is written
+    then.
 
     Example:
         >>> import parity

@@ -9,7 +9,7 @@ from typing import Any
 
 from parity import files, temporary
 from parity.commands.values import Progress
-from parity.comparison.graphs.inputs import DeclaredInput, ModelInputs, choose_inputs
+from parity.comparison.graphs.inputs import DeclaredInput, InputArrays, choose_inputs
 from parity.comparison.graphs.request import GraphRequest, expect_runtime
 from parity.errors import InputError, UsageError, WrongFrameworkError
 from parity.numerics.npz import load_npz
@@ -141,7 +141,7 @@ def _choose_inputs(
     request: ReferenceExport,
     declared: list[DeclaredInput],
     example: Mapping[str, Any] | None,
-) -> ModelInputs:
+) -> InputArrays:
     inputs = dict(request.inputs)
     if request.input is not None:
         if len(declared) != 1:
@@ -164,11 +164,11 @@ def _choose_inputs(
 
 
 def _with_types(
-    chosen: ModelInputs,
+    chosen: InputArrays,
     declared: list[DeclaredInput],
     request: ReferenceExport,
     child: Child,
-) -> ModelInputs:
+) -> InputArrays:
     """Return the inputs as integers where a module that states no types takes only those."""
     unknown = [spec.name for spec in declared if not spec.dtype and spec.name in request.shapes]
     if not unknown or request.inputs:

@@ -28,7 +28,7 @@ from parity.errors import ParityError
 from parity.explain import session
 from parity.explain.cause import Cause
 from parity.numerics import verdict
-from parity.numerics.verdict import FirstDivergence, StageResult, find_failing_subjects
+from parity.numerics.verdict import FirstDivergence, PointResult, find_failing_subjects
 from parity.report.assembly import SEMANTICS_SKIPPED, Findings
 
 
@@ -101,7 +101,7 @@ def _list_checkpoints(request: Request) -> list[Path]:
 
 
 def _examine_differences(
-    state: State, comparison: Comparison, runner: Runner, stages: list[StageResult]
+    state: State, comparison: Comparison, runner: Runner, stages: list[PointResult]
 ) -> Findings:
     """Isolate, locate, attribute, explain and profile the differences in `stages`."""
     request, captures = state.request, comparison.captures
@@ -153,8 +153,8 @@ def _image_shape(state: State) -> tuple[int, int, int]:
 
 
 def _add_isolated_errors(
-    stages: Sequence[StageResult], isolated_stages: Sequence[StageResult]
-) -> tuple[StageResult, ...]:
+    stages: Sequence[PointResult], isolated_stages: Sequence[PointResult]
+) -> tuple[PointResult, ...]:
     """Return the results of all passes with the isolated errors of the pass that was explained."""
     return tuple(
         replace(stage, isolated=other.isolated, isolated_floor=other.isolated_floor)

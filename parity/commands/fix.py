@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from parity import files, temporary
 from parity.commands.compare_graphs import judge_models
 from parity.commands.values import Progress, no_progress
-from parity.comparison.graphs.inputs import ModelInputs
+from parity.comparison.graphs.inputs import InputArrays
 from parity.comparison.graphs.preparation import Preparation
 from parity.comparison.graphs.request import GraphRequest, GraphSubject
 from parity.comparison.graphs.runner import GraphRunner
-from parity.comparison.graphs.state import GraphState, LoadedModel
+from parity.comparison.graphs.state import GraphState, SubjectModel
 from parity.comparison.graphs.structure import main_node
 from parity.comparison.results import Outcome
 from parity.comparison.settings import OWN
@@ -467,13 +467,13 @@ class _RepairPreparation(Preparation):
     unseen: int = 0
     """The seed of an input that takes the place of the request's; 0 for the request's own."""
 
-    def read_models(self) -> tuple[list[GraphSubject], GraphSubject, dict[str, LoadedModel]]:
+    def read_models(self) -> tuple[list[GraphSubject], GraphSubject, dict[str, SubjectModel]]:
         subjects, reference, models = super().read_models()
         if self.unseen:
             model = models[reference.name]
             rng = np.random.default_rng([self.request.seed, 101, self.unseen])
             arrays = {name: _draw_like(each, rng) for name, each in model.inputs.arrays.items()}
-            inputs = ModelInputs(arrays, f"other than the search's, seed {self.unseen}")
+            inputs = InputArrays(arrays, f"other than the search's, seed {self.unseen}")
             inputs.save(model.input_file)
             models[reference.name] = replace(model, inputs=inputs)
         return subjects, reference, models

@@ -12,7 +12,7 @@ from parity import files
 from parity.comparison import identity
 from parity.errors import UsageError
 from parity.files import write_text
-from parity.numerics.verdict import StageResult
+from parity.numerics.verdict import PointResult
 from parity.report.model import Report
 from parity.text import abbreviate
 
@@ -129,7 +129,7 @@ def _compare_figures(
                     )
 
 
-def _max_abs_floor(stage: StageResult) -> float:
+def _max_abs_floor(stage: PointResult) -> float:
     """Return the rounding floor of ``max_abs`` at this stage."""
     return stage.floor.max_abs if stage.floor is not None else 0.0
 

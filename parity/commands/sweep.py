@@ -63,7 +63,7 @@ def sweep(
     that cannot be run has a `problem` and the verdict unknown, and the others are run.
 
     Raises `UsageError` for a malformed file, with the line, and for a folder in which another sweep
-    is running; `OutputError` for a folder that cannot be written; `MissingRuntimeError` for a
+    is running; `OutputError` for a folder that cannot be written; `RequirementError` for a
     cluster that cannot be reached.
 
     Example:

@@ -30,7 +30,7 @@ from parity.comparison.placement import (
     place_subjects,
 )
 from parity.defaults import SAVE_SECONDS, VALIDATION_SHARE
-from parity.errors import MissingRuntimeError, UsageError, WeightError
+from parity.errors import RequirementError, UsageError, WeightError
 from parity.explain.training import explain_step
 from parity.network import architectures, weights
 from parity.network.table import LayerTable
@@ -182,11 +182,11 @@ def train(
         timeout: The time limit of one request to a framework, in seconds.
         progress: A function that is called with a runtime and what it is doing now.
 
-    Raises `UsageError` and `SpecError` for parameters that contradict one another or the run in
-    `out`, `InputError` for data that cannot be trained on, `WeightError` for a checkpoint that does
-    not fit, `OutputError` for a folder that cannot be written, `MissingRuntimeError` without a
-    framework or a GPU, `TrainingError` for a loss that is not finite: the last saved state is then
-    kept.
+    Raises `UsageError` and `ArchitectureError` for parameters that contradict one another or the
+    run in `out`, `InputError` for data that cannot be trained on, `WeightError` for a checkpoint
+    that does not fit, `OutputError` for a folder that cannot be written, `RequirementError` without
+    a framework or a GPU, `TrainingError` for a loss that is not finite: the last saved state is
+    then kept.
 
     Example:
         >>> import parity
@@ -382,19 +382,19 @@ def _place(
     python: Mapping[str, str],
     children: Mapping[str, str] | None = None,
 ) -> Placement:
-    """Raise `MissingRuntimeError` for a GPU, `UsageError` for a precision that is not there."""
+    """Raise `RequirementError` for a GPU, `UsageError` for a precision that is not there."""
     names = {name: (children or {}).get(name, name) for name in frameworks}
     return place_subjects(_request_devices(names, device), precision=precision, python=python)
 
 
 def _require_gpu(device: str) -> None:
-    """Raise `MissingRuntimeError` if a GPU is asked for and there is none."""
+    """Raise `RequirementError` if a GPU is asked for and there is none."""
     if device != "gpu":
         return
     try:
         gpus.find_gpu()
-    except MissingRuntimeError as error:
-        raise MissingRuntimeError(f"--device gpu: {error}; leave it out to use the CPU") from None
+    except RequirementError as error:
+        raise RequirementError(f"--device gpu: {error}; leave it out to use the CPU") from None
 
 
 def _request_devices(children: Mapping[str, str], device: str) -> list[DeviceRequest]:

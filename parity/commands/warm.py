@@ -11,7 +11,7 @@ from typing import Any
 
 from parity.commands.notebooks import show_in_notebooks
 from parity.commands.values import Progress, no_progress
-from parity.errors import MissingRuntimeError, UsageError
+from parity.errors import RequirementError, UsageError
 from parity.processes import gpus, probe, registry
 from parity.processes.warm import launch
 from parity.processes.warm.launch import ServerStatus
@@ -67,7 +67,7 @@ def warm(
     Returns the status once no child is starting any more.
 
     Raises `UsageError` for an unknown runtime, a time that is not positive, another system than
-    Linux and a socket folder that others may open; `MissingRuntimeError` for a runtime that is not
+    Linux and a socket folder that others may open; `RequirementError` for a runtime that is not
     installed; `ChildError` if the server does not start.
 
     Example:
@@ -114,7 +114,7 @@ def _wait(progress: Progress) -> WarmStatus:
 
 
 def _select_runtimes(names: Sequence[str]) -> list[str]:
-    """Return the runtimes to keep. Raises `UsageError` and `MissingRuntimeError`."""
+    """Return the runtimes to keep. Raises `UsageError` and `RequirementError`."""
     known = registry.frameworks()
     for name in names:
         if name not in known:
@@ -122,18 +122,18 @@ def _select_runtimes(names: Sequence[str]) -> list[str]:
             raise UsageError(f"unknown runtime {quote(name)}{hint}")
         problems = probe.find_problems(name)
         if problems:
-            raise MissingRuntimeError(problems[0])
+            raise RequirementError(problems[0])
     chosen = list(dict.fromkeys(names)) or [
         name for name in known if not probe.probe_runtime(name).missing
     ]
     if not chosen:
-        raise MissingRuntimeError("no framework is installed, so that there is nothing to keep")
+        raise RequirementError("no framework is installed, so that there is nothing to keep")
     return chosen
 
 
 def _has_gpu() -> bool:
     """Return whether the commands' children may use a GPU, which `--device auto` then does."""
-    with contextlib.suppress(MissingRuntimeError):
+    with contextlib.suppress(RequirementError):
         gpus.find_gpu()
         return True
     return False

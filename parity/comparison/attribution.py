@@ -10,13 +10,13 @@ from parity.comparison.runner import Runner
 from parity.comparison.semantics import is_explained_by_constant_rounding, run_and_judge_float64
 from parity.comparison.state import Comparison
 from parity.errors import ParityError
-from parity.numerics.verdict import StageResult, find_first_failure
+from parity.numerics.verdict import PointResult, find_first_failure
 from parity.processes import registry
 from parity.processes.subjects import is_model_of
 
 
 def attribute_differences(
-    comparison: Comparison, runner: Runner, stages: Sequence[StageResult]
+    comparison: Comparison, runner: Runner, stages: Sequence[PointResult]
 ) -> tuple[str, ...]:
     """Return a sentence for each model or graph that introduces a difference."""
     sentences = []
@@ -40,7 +40,7 @@ def attribute_differences(
     return tuple(sentences)
 
 
-def _graph_matches_model(stages: Sequence[StageResult], model: str, graph: str) -> bool:
+def _graph_matches_model(stages: Sequence[PointResult], model: str, graph: str) -> bool:
     """Whether a graph differs from its own model by rounding alone."""
     for stage in stages:
         pair = stage.pairs.get(f"{model}|{graph}") or stage.pairs.get(f"{graph}|{model}")
@@ -54,7 +54,7 @@ def _graph_matches_model(stages: Sequence[StageResult], model: str, graph: str) 
 
 
 def _attribute_graph(
-    comparison: Comparison, runner: Runner, graph: str, label: str, first: StageResult
+    comparison: Comparison, runner: Runner, graph: str, label: str, first: PointResult
 ) -> str:
     """Attribute a graph's difference to ONNX Runtime's optimiser, ONNX Runtime or the graph."""
     reference, points = comparison.reference, comparison.points

@@ -11,7 +11,7 @@ from parity.comparison.runner import Runner
 from parity.comparison.state import Comparison, Criteria, ReferenceRun
 from parity.network.table import LayerTable
 from parity.numerics.points import ComparisonPoint
-from parity.numerics.verdict import FirstDivergence, StageResult, find_first_failure
+from parity.numerics.verdict import FirstDivergence, PointResult, find_first_failure
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class IsolatedRun:
 
     reference: ReferenceRun
     captures: Mapping[str, Path]
-    results: Sequence[StageResult]
+    results: Sequence[PointResult]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class IsolatedLayers(IsolatedRun):
 
     stages: frozenset[str]
 
-    def failures(self) -> Iterator[tuple[str, StageResult]]:
+    def failures(self) -> Iterator[tuple[str, PointResult]]:
         """Yield each subject and layer that fails in isolation."""
         for layer in self.results:
             for name, result in layer.subjects.items():
@@ -38,8 +38,8 @@ class IsolatedLayers(IsolatedRun):
 
 
 def measure_isolated_errors(
-    comparison: Comparison, runner: Runner, stages: Sequence[StageResult]
-) -> tuple[list[StageResult], Mapping[str, Path]]:
+    comparison: Comparison, runner: Runner, stages: Sequence[PointResult]
+) -> tuple[list[PointResult], Mapping[str, Path]]:
     """Run the subjects with the reference's input at every part between two points.
 
     Return `stages` with the isolated errors, and the isolated captures by subject.
@@ -69,7 +69,7 @@ def measure_isolated_errors(
 
 
 def isolate_failing_layers(
-    comparison: Comparison, runner: Runner, stages: Sequence[StageResult]
+    comparison: Comparison, runner: Runner, stages: Sequence[PointResult]
 ) -> IsolatedLayers | None:
     """Isolate the layers of every stage that fails in isolation; None if no stage does."""
     failures = _find_failing_stages(stages)
@@ -85,7 +85,7 @@ def isolate_failing_layers(
 def locate_divergences(
     comparison: Comparison,
     runner: Runner,
-    stages: Sequence[StageResult],
+    stages: Sequence[PointResult],
     layers: IsolatedLayers | None,
 ) -> tuple[FirstDivergence, ...]:
     """Find the first layer at which each subject differs, in execution order.
@@ -96,7 +96,7 @@ def locate_divergences(
     """
     if layers is not None:
         return _find_independent_faults(comparison.table, stages, layers)
-    suspects: dict[str, StageResult] = {}
+    suspects: dict[str, PointResult] = {}
     for name in comparison.captures:
         stage = find_first_failure(stages, name)
         if stage is not None:
@@ -112,7 +112,7 @@ def locate_divergences(
     return _sort_by_position(divergences, comparison.table)
 
 
-def _find_failing_stages(stages: Sequence[StageResult]) -> set[tuple[str, str]]:
+def _find_failing_stages(stages: Sequence[PointResult]) -> set[tuple[str, str]]:
     """Return each subject and stage at which the subject fails in isolation."""
     return {
         (name, stage.stage)
@@ -123,7 +123,7 @@ def _find_failing_stages(stages: Sequence[StageResult]) -> set[tuple[str, str]]:
 
 
 def _find_independent_faults(
-    table: LayerTable, stages: Sequence[StageResult], layers: IsolatedLayers
+    table: LayerTable, stages: Sequence[PointResult], layers: IsolatedLayers
 ) -> tuple[FirstDivergence, ...]:
     """Return the divergence of every layer that fails in isolation."""
     faults = [_build_divergence(name, layer, True) for name, layer in layers.failures()]
@@ -168,7 +168,7 @@ def run_layers(
     )
 
 
-def _build_divergence(subject: str, stage: StageResult, is_layer: bool) -> FirstDivergence:
+def _build_divergence(subject: str, stage: PointResult, is_layer: bool) -> FirstDivergence:
     layer = stage.row if is_layer or stage.name == stage.row else None
     return FirstDivergence(subject, stage.stage, layer, stage.name, (subject,))
 

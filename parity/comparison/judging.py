@@ -11,7 +11,7 @@ from parity.numerics import verdict
 from parity.numerics.capture import CaptureReader
 from parity.numerics.floor import Floor
 from parity.numerics.points import ComparisonPoint
-from parity.numerics.verdict import StageResult
+from parity.numerics.verdict import PointResult
 from parity.processes.helpers import start_measurement_helpers
 
 
@@ -21,7 +21,7 @@ def judge_captures(
     captures: Mapping[str, Path],
     points: Sequence[ComparisonPoint],
     criteria: Criteria,
-) -> list[StageResult]:
+) -> list[PointResult]:
     """Judge each subject's capture at every comparison point.
 
     `floors` are keyed by row. Raises `CaptureError` for a capture that is damaged.

@@ -12,7 +12,7 @@ from parity.comparison.structure_summary import summarise_differences
 from parity.errors import IncompatibleWeightsError, ParityError
 from parity.network import structure, weights
 from parity.numerics.floor import PRECISION_FACTORS
-from parity.numerics.verdict import StageResult, Status
+from parity.numerics.verdict import PointResult, Status
 from parity.processes.subjects import runs_graph
 from parity.text import format_ratio
 
@@ -87,7 +87,7 @@ def judge_weights(state: State) -> Level:
     return Level(Outcome.FAIL, tuple(lines)) if lines else Level(Outcome.PASS)
 
 
-def judge_points(stages: Sequence[StageResult]) -> Level:
+def judge_points(stages: Sequence[PointResult]) -> Level:
     """Judge level 4 at the comparison points alone: every subject must pass at every point."""
     statuses = [result.status for stage in stages for result in stage.subjects.values()]
     if any(status.is_failure for status in statuses):
@@ -100,7 +100,7 @@ def judge_points(stages: Sequence[StageResult]) -> Level:
 
 
 def judge_numerics(
-    state: State, stages: Sequence[StageResult], trials: Sequence[InputTrial]
+    state: State, stages: Sequence[PointResult], trials: Sequence[InputTrial]
 ) -> Level:
     """Judge level 4: the points, the other inputs and the instrumentation gaps."""
     level = judge_points(stages)
@@ -124,7 +124,7 @@ def describe_failing_trials(trials: Sequence[InputTrial]) -> list[str]:
 
 
 def describe_instrumentation_gaps(
-    stages: Sequence[StageResult], instrumentation_gaps: InstrumentationGaps, limit: float
+    stages: Sequence[PointResult], instrumentation_gaps: InstrumentationGaps, limit: float
 ) -> list[str]:
     """Return a sentence for each plain graph whose output differs from the instrumented graph's.
 

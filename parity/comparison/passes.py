@@ -24,7 +24,7 @@ from parity.errors import ParityError
 from parity.network import inputs
 from parity.numerics.floor import REPLICATES
 from parity.numerics.measurement import PairResult
-from parity.numerics.verdict import StageResult, SubjectResult, find_failing_subjects
+from parity.numerics.verdict import PointResult, SubjectResult, find_failing_subjects
 from parity.text import describe_remaining
 
 LATER_REPLICATES = 2
@@ -40,8 +40,8 @@ class PassResults:
     """
 
     state: State
-    stages: list[StageResult]
-    detail_stages: list[StageResult]
+    stages: list[PointResult]
+    detail_stages: list[PointResult]
     decision: LabelAgreement | None
     notes: tuple[str, ...] = ()
 
@@ -57,7 +57,7 @@ class _Pass:
 
 
 def compare_remaining_passes(
-    state: State, comparison: Comparison, runner: Runner, stages: list[StageResult]
+    state: State, comparison: Comparison, runner: Runner, stages: list[PointResult]
 ) -> PassResults:
     """Run the passes after the first, whose result is `stages`.
 
@@ -113,10 +113,10 @@ class _RemainingPasses:
         self.comparison = comparison
         self.runner = runner
 
-    def run(self, whole: NDArray[np.float32]) -> Iterator[tuple[_Pass, list[StageResult]]]:
+    def run(self, whole: NDArray[np.float32]) -> Iterator[tuple[_Pass, list[PointResult]]]:
         """Yield every later pass and its result; a pass is judged while the next one runs."""
         with ThreadPoolExecutor(1) as judges:
-            previous: tuple[_Pass, Future[list[StageResult]]] | None = None
+            previous: tuple[_Pass, Future[list[PointResult]]] | None = None
             start = time.perf_counter()
             passes = inputs.split_into_passes(len(whole))[1:]
             for number, items in enumerate(passes):
@@ -175,7 +175,7 @@ def _measure_all_replicates(source: _Pass, runner: Runner) -> _Pass:
     return replace(source, comparison=replace(source.comparison, reference=reference))
 
 
-def _judge_pass(comparison: Comparison) -> list[StageResult]:
+def _judge_pass(comparison: Comparison) -> list[PointResult]:
     reference = comparison.reference
     return judge_captures(
         reference.capture,
@@ -186,7 +186,7 @@ def _judge_pass(comparison: Comparison) -> list[StageResult]:
     )
 
 
-def _merge_stages(known: StageResult, new: StageResult, start: int) -> StageResult:
+def _merge_stages(known: PointResult, new: PointResult, start: int) -> PointResult:
     """Merge a point's results by the worst of each figure.
 
     The indices of `new` count from item `start` of the folder.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from parity.errors import MissingRuntimeError, ParityError, UsageError
+from parity.errors import ParityError, RequirementError, UsageError
 from parity.processes import gpus, probe, registry
 from parity.processes.interpreters import select_interpreter
 from parity.processes.subjects import parse_child_name
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from parity.processes.children import Children
 
 
-class DeviceMissing(MissingRuntimeError):
+class DeviceMissing(RequirementError):
     """No usable GPU for a runtime that must use one; `lines` has a line for each runtime."""
 
     def __init__(self, lines: Iterable[str]) -> None:
@@ -102,7 +102,7 @@ def _place_on_gpu(
     on_gpu = [subject for subject in subjects if subject.device == "gpu"]
     try:
         gpu = gpus.find_gpu() if load_driver is None else gpus.find_gpu(load_driver)
-    except MissingRuntimeError as error:
+    except RequirementError as error:
         if on_gpu:
             raise DeviceMissing(_describe_gpu_problems(on_gpu, python, str(error))) from None
         devices = {

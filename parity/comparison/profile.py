@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.comparison.results import ErrorProfile
+from parity.comparison.results import ErrorMap
 from parity.numerics.capture import CaptureReader
 from parity.numerics.floor import Floor
-from parity.numerics.verdict import StageResult, Status
+from parity.numerics.verdict import PointResult, Status
 
 Array = NDArray[Any]
 
@@ -20,11 +20,11 @@ MAX_POSITIONS, MAX_CHANNELS = 64, 4096
 
 
 def profile_worst_error(
-    stages: Sequence[StageResult],
+    stages: Sequence[PointResult],
     reference: Path,
     captures: Mapping[str, Path],
     precisions: Mapping[str, str],
-) -> ErrorProfile | None:
+) -> ErrorMap | None:
     """Profile the worst error of all stages and subjects; None if nothing was compared.
 
     If isolated errors were measured, the worst of them is profiled, and `captures` are the isolated
@@ -58,7 +58,7 @@ def profile_worst_error(
 
 def measure_profile(
     *, actual: Array, expected: Array, stage: str, row: str, subject: str, floor_max: float
-) -> ErrorProfile:
+) -> ErrorMap:
     """Profile the difference of two tensors of one shape, in float64: NCHW, NC, NTC or N.
 
     The channels are the second axis, or the last axis of a sequence. A NaN or Inf that the other
@@ -81,7 +81,7 @@ def measure_profile(
             error = error.max(axis=0)
         np.maximum(channels, error, out=channels)
     positions = _max_pool(_max_pool(spatial, MAX_POSITIONS).T, MAX_POSITIONS).T
-    return ErrorProfile(
+    return ErrorMap(
         stage=stage,
         row=row,
         subject=subject,

@@ -15,7 +15,7 @@ from parity.comparison.runner import Runner
 from parity.comparison.state import Comparison
 from parity.network import inputs
 from parity.numerics.capture import CaptureReader
-from parity.numerics.verdict import StageResult
+from parity.numerics.verdict import PointResult
 from parity.text import describe_remaining
 
 
@@ -54,27 +54,29 @@ def compare_other_inputs(
     patterns = inputs.make_stress_inputs(shape) if stress else {}
     total, start = seeds + len(patterns), time.perf_counter()
 
-    def run_next(label: str, data: NDArray[np.float32]) -> list[StageResult]:
+    def run_next(label: str, data: NDArray[np.float32]) -> list[PointResult]:
         left = describe_remaining(len(trials), total, time.perf_counter() - start)
-        return _compare_on(comparison, runner, f"{label}, {len(trials) + 1} of {total}{left}", data)
+        return _compare_on_input(
+            comparison, runner, f"{label}, {len(trials) + 1} of {total}{left}", data
+        )
 
     for number in range(1, seeds + 1):
         seed = runner.request.seed + number
         data = inputs.load("random", shape, seed=seed).array
         stages = run_next(f"seed {number}", data)
-        trials.append(summarise_trial(f"seed {seed}", data.shape, stages))
+        trials.append(find_worst_result(f"seed {seed}", data.shape, stages))
         for stage in stages:
             ratios.setdefault(stage.name, []).extend(
                 result.x_floor for result in stage.subjects.values()
             )
     for name, data in patterns.items():
-        trials.append(summarise_trial(name, data.shape, run_next(name, data)))
+        trials.append(find_worst_result(name, data.shape, run_next(name, data)))
     return tuple(trials), {name: (min(values), max(values)) for name, values in ratios.items()}
 
 
-def _compare_on(
+def _compare_on_input(
     comparison: Comparison, runner: Runner, label: str, data: NDArray[np.float32]
-) -> list[StageResult]:
+) -> list[PointResult]:
     runner.progress("parity", f"input {label}")
     path = runner.folder / "trial.npy"
     np.save(path, data)
@@ -86,7 +88,9 @@ def _compare_on(
     )
 
 
-def summarise_trial(name: str, shape: tuple[int, ...], stages: Sequence[StageResult]) -> InputTrial:
+def find_worst_result(
+    name: str, shape: tuple[int, ...], stages: Sequence[PointResult]
+) -> InputTrial:
     """Return the worst result of a comparison on another input."""
     status, x_floor, x_max, subject, stage = max(
         (

@@ -159,7 +159,7 @@ class Request(Settings):
 
     @property
     def spec(self) -> ModelSpec | None:
-        """The registered architecture; raises `SpecError`."""
+        """The registered architecture; raises `ArchitectureError`."""
         if self.model is None:
             return None
         return architectures.get(

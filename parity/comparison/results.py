@@ -90,7 +90,7 @@ class SubjectFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class ErrorProfile:
+class ErrorMap:
     """The errors by position and channel of one tensor, for the worst subject and stage.
 
     The largest ``|x - x64|``: ``spatial[h][w]`` over the batch and channels, ``channels[c]`` over

@@ -14,7 +14,7 @@ from parity.comparison.state import Comparison, Criteria, ReferenceRun, SubjectC
 from parity.errors import ParityError
 from parity.network.table import LayerTable
 from parity.numerics.points import ComparisonPoint
-from parity.numerics.verdict import StageResult, find_first_failure
+from parity.numerics.verdict import PointResult, find_first_failure
 from parity.processes import registry
 from parity.processes.subjects import runs_graph
 
@@ -36,7 +36,7 @@ def judge_float64(
     capture: Path,
     points: Sequence[ComparisonPoint],
     criteria: Criteria,
-) -> list[StageResult]:
+) -> list[PointResult]:
     """Judge one subject's float64 capture; `criteria` are the comparison's."""
     return judge_captures(
         reference.capture,
@@ -59,7 +59,7 @@ def try_float64(
 
 def run_and_judge_float64(
     comparison: Comparison, runner: Runner, subject: str, label: str
-) -> list[StageResult]:
+) -> list[PointResult]:
     """Run one subject in float64, and judge it at the comparison's points."""
     capture = runner.run_float64(subject, comparison.rows, label, comparison.table)
     return judge_float64(
@@ -67,7 +67,7 @@ def run_and_judge_float64(
     )
 
 
-def is_explained_by_constant_rounding(stages: Sequence[StageResult], subject: str) -> bool:
+def is_explained_by_constant_rounding(stages: Sequence[PointResult], subject: str) -> bool:
     """Whether constants that were rounded to float32 once can explain all float64 errors."""
     return all(stage.subjects[subject].x_floor <= FOLDED_CONSTANTS for stage in stages)
 
@@ -123,7 +123,7 @@ def judge_semantics(
 
 
 def describe_float64_failure(
-    comparison: Comparison, runner: Runner, subject: str, stage: StageResult
+    comparison: Comparison, runner: Runner, subject: str, stage: PointResult
 ) -> str:
     """Return a sentence that names the first layer of a stage that differs in float64."""
     points = select_layer_points(comparison.table, [stage.stage])

@@ -11,7 +11,7 @@ from parity.comparison.pending import PendingValues
 from parity.comparison.random_weights import calibrate, draw
 from parity.comparison.request import OWN, RANDOM, Request, Side
 from parity.comparison.runner import Progress
-from parity.errors import ChildError, MissingRuntimeError, UsageError, WeightError
+from parity.errors import ChildError, RequirementError, UsageError, WeightError
 from parity.network import weights
 from parity.processes import futures
 from parity.processes.child import Child
@@ -41,7 +41,7 @@ class WeightSource:
                 futures.set_result_if_pending(pending.weights, self._read(Path(source)))
             try:
                 path, table = pending.weights.result(), pending.table.result()
-            except (MissingRuntimeError, ChildError):
+            except (RequirementError, ChildError):
                 # The child that provides them has failed: its subjects report the error.
                 return
             digest = weights.digest(weights.load(path, table))

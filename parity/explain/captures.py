@@ -17,7 +17,7 @@ from parity.network import kinds
 from parity.network.table import INPUT, LayerTable, Row
 from parity.numerics.capture import CaptureReader
 from parity.numerics.floor import Floor
-from parity.numerics.verdict import StageResult
+from parity.numerics.verdict import PointResult
 
 NEARBY = 4
 """The number of rows before and after a layer whose tensors it may have confused."""
@@ -119,7 +119,7 @@ def outputs_agree(
 
 
 def recovers_downstream(
-    subject: str, row: Row, *, order: Sequence[str], stages: Collection[StageResult], limit: float
+    subject: str, row: Row, *, order: Sequence[str], stages: Collection[PointResult], limit: float
 ) -> bool:
     """Return whether all later points of the run without isolation are within the limit.
 

@@ -16,7 +16,7 @@ from parity.explain.proof.layer import Array, Layer
 from parity.explain.proof.reconstruction import reconstruct_layer
 from parity.network.table import Row
 from parity.numerics.capture import CaptureReader
-from parity.numerics.verdict import StageResult
+from parity.numerics.verdict import PointResult
 from parity.processes.subjects import runs_graph, side_of
 
 
@@ -32,7 +32,7 @@ class Evidence:
     """The reference's weights by row, then by role."""
     reference_side: str
     limit: float
-    stages: Sequence[StageResult] = ()
+    stages: Sequence[PointResult] = ()
     """The comparison points of the runs without isolation."""
     _reference_layers: dict[str, Layer | None] = field(default_factory=dict)
 

@@ -60,7 +60,7 @@ from parity.network.rows import Row
 from parity.numerics.capture import CaptureReader
 from parity.numerics.distance import measure_error
 from parity.numerics.floor import Floor
-from parity.numerics.verdict import StageResult, judge_error
+from parity.numerics.verdict import PointResult, judge_error
 from parity.processes.graph_requests import TensorPoint
 
 Array = NDArray[Any]
@@ -118,7 +118,7 @@ class GraphExplainer:
         return criteria(self.state)
 
     def explain(
-        self, failures: Sequence[tuple[str, StageResult]], captures: Mapping[str, Path]
+        self, failures: Sequence[tuple[str, PointResult]], captures: Mapping[str, Path]
     ) -> list[GraphFinding]:
         """Explain each (subject, isolated result); `captures` are the isolated ones by subject.
 
@@ -618,7 +618,7 @@ def explain_rows(
     state: GraphState,
     runner: GraphRunner,
     tensors: ReferenceTensors,
-    failures: Sequence[tuple[str, StageResult]],
+    failures: Sequence[tuple[str, PointResult]],
     layers: IsolatedRows,
 ) -> Explained:
     """Return the causes of the rows that fail in isolation; never raises."""

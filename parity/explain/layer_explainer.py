@@ -24,7 +24,7 @@ from parity.network import weights
 from parity.network.table import LayerTable, Row
 from parity.numerics.capture import CaptureReader
 from parity.numerics.floor import Floor
-from parity.numerics.verdict import StageResult
+from parity.numerics.verdict import PointResult
 from parity.processes.subjects import is_model_of, runs_graph, side_of
 
 
@@ -165,7 +165,7 @@ def open_explainer(
     subjects: Mapping[str, Path],
     *,
     limit: float,
-    stages: Sequence[StageResult] = (),
+    stages: Sequence[PointResult] = (),
 ) -> Iterator[LayerExplainer]:
     """Open the captures of isolated layers, `reference` and `subjects`, for explanation.
 

@@ -8,14 +8,14 @@ from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import locate, main_node
 from parity.explain.cause import Cause
 from parity.network.graph import Graph, Node
-from parity.numerics.verdict import StageResult
+from parity.numerics.verdict import PointResult
 from parity.text import format_ratio
 
 QUANTISED = "quantised"
 QUANTISED_REMEDY = "compare the quantised file with itself or in another runtime"
 
 
-def is_quantised(state: GraphState, subject: str, result: StageResult) -> bool:
+def is_quantised(state: GraphState, subject: str, result: PointResult) -> bool:
     """Return whether only the subject computes with integers, there or in what leads there."""
     row = state.table.by_name(result.row)
     own = main_node(state.models[subject].graph, row.nodes.get(subject, ()))
@@ -48,10 +48,10 @@ def _is_quantised_node(node: Node) -> bool:
 
 
 def describe_quantised(
-    state: GraphState, failures: Sequence[tuple[str, StageResult]]
+    state: GraphState, failures: Sequence[tuple[str, PointResult]]
 ) -> tuple[Cause, ...]:
     """Return one cause for all quantised operations of a subject."""
-    by_subject: dict[str, list[StageResult]] = {}
+    by_subject: dict[str, list[PointResult]] = {}
     for subject, result in failures:
         by_subject.setdefault(subject, []).append(result)
     causes = []

@@ -13,7 +13,7 @@ from parity.comparison.runner import Runner
 from parity.comparison.state import Comparison, State
 from parity.errors import ParityError
 from parity.explain.cause import Cause
-from parity.numerics.verdict import StageResult, Status, find_failing_subjects
+from parity.numerics.verdict import PointResult, Status, find_failing_subjects
 from parity.processes.subjects import runs_graph
 from parity.text import format_ratio
 
@@ -57,7 +57,7 @@ def explain_by_reruns(
     state: State,
     comparison: Comparison,
     runner: Runner,
-    stages: Sequence[StageResult],
+    stages: Sequence[PointResult],
     propose: Callable[[FailingRun], Iterable[Rerun]],
 ) -> tuple[Cause, ...]:
     """Return a cause for each subject that is at the floor everywhere with one option changed.
@@ -85,7 +85,7 @@ def _describe_run(
     state: State,
     runner: Runner,
     name: str,
-    stages: Sequence[StageResult],
+    stages: Sequence[PointResult],
     error: ParityError | None,
 ) -> FailingRun:
     request = state.request
@@ -117,7 +117,7 @@ def _prove(
     runner: Runner,
     name: str,
     rerun: Rerun,
-    stages: Sequence[StageResult],
+    stages: Sequence[PointResult],
 ) -> Cause | None:
     reference = comparison.reference
     try:
@@ -157,7 +157,7 @@ def _prove(
     )
 
 
-def _worst(name: str, stages: Sequence[StageResult]) -> float:
+def _worst(name: str, stages: Sequence[PointResult]) -> float:
     """Return the largest error of a subject in floors."""
     results = [stage.subjects[name] for stage in stages if name in stage.subjects]
     return max(max(result.x_floor, result.x_floor_max) for result in results)

@@ -21,7 +21,7 @@ from parity.explain.findings import IsolatedFailure
 from parity.explain.proof.candidate import StructuralCause
 from parity.explain.reruns import explain_by_reruns
 from parity.network import structure
-from parity.numerics.verdict import StageResult
+from parity.numerics.verdict import PointResult
 from parity.processes import registry
 from parity.processes.subjects import runs_graph
 from parity.text import format_ratio
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def explain_runs(
-    state: State, comparison: Comparison, runner: Runner, stages: Sequence[StageResult]
+    state: State, comparison: Comparison, runner: Runner, stages: Sequence[PointResult]
 ) -> tuple[Cause, ...]:
     """Return the causes in how a subject was run: its session, its precision, its device."""
     return explain_by_reruns(state, comparison, runner, stages, causes.propose_reruns)
@@ -175,7 +175,7 @@ def explain_layers(
     comparison: Comparison,
     runner: Runner,
     layers: IsolatedLayers,
-    stages: Sequence[StageResult],
+    stages: Sequence[PointResult],
     explained: ExplainedRows = frozenset(),
 ) -> tuple[tuple[Cause, ...], NumericProofs]:
     """Return the causes of the layers that differ in the compared precision, and their proofs.
@@ -295,7 +295,7 @@ def _explain_in_float64(
 
 
 def _failure(
-    comparison: Comparison, subject: str, layer: StageResult, precision: str
+    comparison: Comparison, subject: str, layer: PointResult, precision: str
 ) -> IsolatedFailure | None:
     """Return the failure of an isolated layer; None where it has no floor."""
     if layer.floor is None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import parity.network.models
-from parity.errors import SpecError
+from parity.errors import ArchitectureError
 from parity.network.spec import ModelSpec
 from parity.text import closest, did_you_mean, quote
 
@@ -44,12 +44,12 @@ def get(
 ) -> ModelSpec:
     """Return the architecture called `name`; sizes that are not passed are the published ones.
 
-    Raises `SpecError` for an unknown name, with the closest ones, and for impossible sizes.
+    Raises `ArchitectureError` for an unknown name, with the closest ones, and for impossible sizes.
     """
     found = _registry().get(name)
     if found is None:
         hint = did_you_mean(_closest(name.lower()), otherwise="`parity models` lists them")
-        raise SpecError(f"unknown model {quote(name)}{hint}")
+        raise ArchitectureError(f"unknown model {quote(name)}{hint}")
     return dataclasses.replace(
         found,
         classes=found.classes if classes is None else classes,
@@ -59,18 +59,22 @@ def get(
 
 
 def from_json(data: Mapping[str, Any]) -> ModelSpec:
-    """Return the spec that `ModelSpec.to_json` returned as data; raises `SpecError` if it is
-    invalid.
+    """Return the spec that `ModelSpec.to_json` returned as data; raises `ArchitectureError` if it
+    is invalid.
     """
     fields = dict(data)
     family = fields.pop("family", None)
     classes = {type(spec).family: type(spec) for spec in _registry().values()}
     if family not in classes:
-        raise SpecError(f"unknown model family {family!r}; known: {', '.join(sorted(classes))}")
+        raise ArchitectureError(
+            f"unknown model family {family!r}; known: {', '.join(sorted(classes))}"
+        )
     known = {field.name for field in dataclasses.fields(classes[family])}
     if fields.keys() != known:
         differing = ", ".join(sorted(fields.keys() ^ known))
-        raise SpecError(f"the spec of a {family} has missing or unknown fields: {differing}")
+        raise ArchitectureError(
+            f"the spec of a {family} has missing or unknown fields: {differing}"
+        )
     # JSON has no tuples, and no field of a spec is a list.
     values: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
@@ -96,6 +100,6 @@ def _registry() -> dict[str, ModelSpec]:
         module = importlib.import_module(f"{parity.network.models.__name__}.{family.name}.spec")
         for spec in module.ARCHITECTURES:
             if spec.name in registry:
-                raise SpecError(f"two architectures are called {spec.name!r}")
+                raise ArchitectureError(f"two architectures are called {spec.name!r}")
             registry[spec.name] = spec
     return registry

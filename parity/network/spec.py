@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from parity.errors import SpecError
+from parity.errors import ArchitectureError
 from parity.text import quote
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ class InputForm:
 class ModelSpec:
     """One architecture at one size; each family of `parity.network.models` adds its own fields.
 
-    `image_size` is (height, width) in pixels. Raises `SpecError` for a size that cannot be built.
+    `image_size` is (height, width) in pixels. Raises `ArchitectureError` for a size that cannot be
+    built.
     """
 
     name: str
@@ -63,12 +64,14 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
-            raise SpecError(f"a model needs a name, found {self.name!r}")
+            raise ArchitectureError(f"a model needs a name, found {self.name!r}")
         require_positive(self.name, "classes", self.classes)
         require_positive(self.name, "channels", self.channels)
         size = self.image_size
         if not isinstance(size, tuple) or len(size) != 2:
-            raise SpecError(f"{self.name}: image size must be (height, width), found {size!r}")
+            raise ArchitectureError(
+                f"{self.name}: image size must be (height, width), found {size!r}"
+            )
         require_positive(self.name, "image height", size[0])
         require_positive(self.name, "image width", size[1])
 
@@ -128,8 +131,8 @@ class GraphSpec(ModelSpec):
         raise NotImplementedError
 
     def table(self) -> LayerTable:
-        """Raise `SpecError`: the layers are known once the models have been read."""
-        raise SpecError(
+        """Raise `ArchitectureError`: the layers are known once the models have been read."""
+        raise ArchitectureError(
             f"{self.name} has no layer table: `parity align` prints the pairs of its layers"
         )
 
@@ -139,16 +142,22 @@ LARGEST = 2**20
 
 
 def require_positive(model: str, field: str, value: object) -> None:
-    """Raise `SpecError` unless `value` is an integer from 1 to `LARGEST`; booleans are none."""
+    """Raise `ArchitectureError` unless `value` is an integer from 1 to `LARGEST`; booleans are
+    none.
+    """
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise SpecError(f"{model}: {field} must be a whole number above 0, found {quote(value)}")
+        raise ArchitectureError(
+            f"{model}: {field} must be a whole number above 0, found {quote(value)}"
+        )
     if value > LARGEST:
         # No decimal digits of it: a number of thousands of them cannot be printed.
-        raise SpecError(f"{model}: {field} must be at most {LARGEST:,}, found a larger number")
+        raise ArchitectureError(
+            f"{model}: {field} must be at most {LARGEST:,}, found a larger number"
+        )
 
 
 def require_one_shape(where: str, *, shortcut: Sequence[int], branch: Sequence[int]) -> None:
-    """Raise `SpecError` unless both inputs of an addition have one shape; `where` names the
+    """Raise `ArchitectureError` unless both inputs of an addition have one shape; `where` names the
     addition.
 
     Shapes are (C, H, W). Every framework would silently broadcast an axis of size 1.
@@ -156,7 +165,7 @@ def require_one_shape(where: str, *, shortcut: Sequence[int], branch: Sequence[i
     if tuple(shortcut) != tuple(branch):
         inputs = {"shortcut": shortcut, "branch": branch}
         texts = [f"the {side} {'×'.join(map(str, shape))}" for side, shape in inputs.items()]
-        raise SpecError(
+        raise ArchitectureError(
             f"{where}: {' and '.join(texts)} cannot be added, and are not broadcast; a block that "
             "strides or widens needs a projection on its shortcut, of the branch's stride and width"
         )
@@ -165,12 +174,12 @@ def require_one_shape(where: str, *, shortcut: Sequence[int], branch: Sequence[i
 def window_size(size: int, *, kernel: int, stride: int, padding: int) -> int:
     """Return the number of windows along an axis padded on both sides: ⌊(n + 2p − k) / s⌋ + 1.
 
-    Raises `SpecError` when none fits. The formula is that of Dumoulin & Visin, "A guide to
+    Raises `ArchitectureError` when none fits. The formula is that of Dumoulin & Visin, "A guide to
     convolution arithmetic for deep learning" (2016), relationship 6.
     """
     windows = (size + 2 * padding - kernel) // stride + 1
     if windows < 1:
-        raise SpecError(
+        raise ArchitectureError(
             f"a window of {kernel} does not fit into {size} + 2×{padding}: the image is too small"
         )
     return windows

@@ -26,7 +26,7 @@ __all__ = [
     "Floor",
     "Judgement",
     "PairResult",
-    "StageResult",
+    "PointResult",
     "Status",
     "SubjectResult",
     "build_divergence",
@@ -111,7 +111,7 @@ class SubjectResult:
 
 
 @dataclass(frozen=True, slots=True)
-class StageResult:
+class PointResult:
     """All subjects at one comparison point; ``shape`` is NCHW, batch first."""
 
     name: str
@@ -180,7 +180,7 @@ def compare_captures(
     precisions: Mapping[str, str] | None = None,
     row_precisions: Mapping[str, Mapping[str, str]] | None = None,
     start_helpers: StartHelpers | None = None,
-) -> list[StageResult]:
+) -> list[PointResult]:
     """Compare every subject with the float64 reference, and with each other, at every point.
 
     ``floors`` are keyed by row; ``precisions`` by subject, float32 where not given;
@@ -217,7 +217,7 @@ def judge_rows(
     limit: float = LIMIT,
     precisions: Mapping[str, str] | None = None,
     row_precisions: Mapping[str, Mapping[str, str]] | None = None,
-) -> list[StageResult]:
+) -> list[PointResult]:
     """Judge measured errors by the floors: see `compare_captures`."""
     subjects = list(subjects)
     stages = []
@@ -236,7 +236,7 @@ def judge_rows(
         }
         shape = point.shape if row_errors is None else reference.shape(row)
         pairs = {} if row_errors is None else row_errors.pairs
-        stages.append(StageResult(point.name, point.stage, row, shape, floor, results, pairs))
+        stages.append(PointResult(point.name, point.stage, row, shape, floor, results, pairs))
     return stages
 
 
@@ -278,7 +278,7 @@ def _result(
     )
 
 
-def find_first_failure(stages: Iterable[StageResult], subject: str) -> StageResult | None:
+def find_first_failure(stages: Iterable[PointResult], subject: str) -> PointResult | None:
     """Return the first point of `stages` where the subject is diverged or non-finite, or None."""
     for stage in stages:
         result = stage.subjects.get(subject)
@@ -287,7 +287,7 @@ def find_first_failure(stages: Iterable[StageResult], subject: str) -> StageResu
     return None
 
 
-def find_first_not_passing(stages: Iterable[StageResult], subject: str) -> StageResult | None:
+def find_first_not_passing(stages: Iterable[PointResult], subject: str) -> PointResult | None:
     """Return the first point of `stages` where the subject does not pass or is missing, or None.
 
     A point that does not list the subject at all is skipped.
@@ -299,7 +299,7 @@ def find_first_not_passing(stages: Iterable[StageResult], subject: str) -> Stage
     return None
 
 
-def find_failing_subjects(stages: Iterable[StageResult]) -> set[str]:
+def find_failing_subjects(stages: Iterable[PointResult]) -> set[str]:
     """Return the subjects that do not pass, or are missing, at one comparison point or more."""
     return {
         name
@@ -309,13 +309,13 @@ def find_failing_subjects(stages: Iterable[StageResult]) -> set[str]:
     }
 
 
-def build_divergence(stage: StageResult, subjects: tuple[str, ...]) -> FirstDivergence:
+def build_divergence(stage: PointResult, subjects: tuple[str, ...]) -> FirstDivergence:
     """Return the divergence of one or more subjects at one comparison point."""
     layer = stage.row if stage.name == stage.row else None
     return FirstDivergence(subjects[0], stage.stage, layer, stage.name, subjects)
 
 
-def find_first_divergence(stages: Sequence[StageResult]) -> FirstDivergence | None:
+def find_first_divergence(stages: Sequence[PointResult]) -> FirstDivergence | None:
     """Return the first point, in execution order, where a subject is diverged or non-finite."""
     for stage in stages:
         wrong = tuple(name for name, result in stage.subjects.items() if result.status.is_failure)

@@ -19,11 +19,11 @@ from typing import IO, Any
 
 from parity import temporary
 from parity.errors import (
-    ChildCrashError,
     ChildError,
     InterpreterError,
-    MissingRuntimeError,
+    NativeFaultError,
     ParityError,
+    RequirementError,
     WeightError,
 )
 from parity.processes import probe
@@ -120,9 +120,7 @@ class Child:
         except OSError as error:
             self._log.close()
             self._temporary.cleanup()
-            raise MissingRuntimeError(
-                f"{self.name}: cannot start {self.python}: {error}"
-            ) from error
+            raise RequirementError(f"{self.name}: cannot start {self.python}: {error}") from error
 
     @property
     def pid(self) -> int:
@@ -143,8 +141,8 @@ class Child:
         """Send one request and return the result in its response.
 
         Raises the `ParityError` that the child raised, `ChildError` if it died or exceeded its
-        time limit, `MissingOperationError` if its runtime lacks the operation, and
-        `MissingRuntimeError` if its framework cannot be imported.
+        time limit, `UnsupportedRequestError` if its runtime lacks the operation, and
+        `RequirementError` if its framework cannot be imported.
         """
         with self._lock:
             if self._is_suspended and not self._is_closed:
@@ -286,7 +284,7 @@ class Child:
                 probe.describe_missing_parity(self.name, self._runtime, self.python)
             )
         output = f"; its last output: {tail}" if tail else ""
-        made = ChildCrashError if -code in _FAULTS else ChildError
+        made = NativeFaultError if -code in _FAULTS else ChildError
         return made(f"{self.name}: the process died during '{operation}' ({how}){output}")
 
     def _stderr_tail(self) -> str:
@@ -313,7 +311,7 @@ def refuse_crashing_file(path: str | Path) -> Iterator[None]:
     """
     try:
         yield
-    except ChildCrashError as error:
+    except NativeFaultError as error:
         raise WeightError(f"{path}: is damaged; {error}") from error
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from parity.errors import MissingRuntimeError
+from parity.errors import RequirementError
 
 DRIVER, MANAGEMENT = "libcuda.so.1", "libnvidia-ml.so.1"
 
@@ -42,19 +42,19 @@ def find_gpu(load: Load = ctypes.CDLL) -> Gpu:
     """Return the GPU that a framework would use.
 
     Only the driver API is called, which creates no context and takes no GPU memory. Raises
-    `MissingRuntimeError` with the reason if there is no GPU.
+    `RequirementError` with the reason if there is no GPU.
     """
     try:
         driver = load(DRIVER)
     except OSError as error:
-        raise MissingRuntimeError(f"no NVIDIA driver ({DRIVER} cannot be loaded)") from error
+        raise RequirementError(f"no NVIDIA driver ({DRIVER} cannot be loaded)") from error
     code = driver.cuInit(0)
     if code:
-        raise MissingRuntimeError(_explain_error(code))
+        raise RequirementError(_explain_error(code))
     count, version, device = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
     driver.cuDeviceGetCount(ctypes.byref(count))
     if not count.value:
-        raise MissingRuntimeError(_explain_error(NO_DEVICE))
+        raise RequirementError(_explain_error(NO_DEVICE))
     driver.cuDriverGetVersion(ctypes.byref(version))
     driver.cuDeviceGet(ctypes.byref(device), 0)
     name, memory = ctypes.create_string_buffer(256), ctypes.c_size_t()

@@ -111,8 +111,8 @@ class ModelReference:
 def parse_reference(text: str) -> ModelReference:
     """Parse a reference without `NAME=`.
 
-    Raises `UsageError` for one that names nothing, with the closest names, and `SpecError` for
-    impossible sizes of a registered architecture.
+    Raises `UsageError` for one that names nothing, with the closest names, and `ArchitectureError`
+    for impossible sizes of a registered architecture.
     """
     if not text.strip():
         raise UsageError("an empty model reference")
@@ -170,7 +170,7 @@ def split_name(text: str) -> tuple[str | None, str]:
 def registered_spec(reference: ModelReference) -> ModelSpec:
     """Return the architecture of a registered reference, at the sizes of its options.
 
-    Raises `UsageError` for other options, and `SpecError` for impossible sizes.
+    Raises `UsageError` for other options, and `ArchitectureError` for impossible sizes.
     """
     if reference.arguments:
         raise UsageError(f"{quote(reference.text)}: an option of a registered model is NAME=VALUE")

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from parity.errors import MissingRuntimeError
+from parity.errors import RequirementError
 
 PACKAGES_VARIABLE = "PARITY_RUNTIMES"
 DEFAULT_PACKAGES = "parity.runtimes"
@@ -162,7 +162,7 @@ class RuntimeInfo:
 def all_runtimes() -> Mapping[str, RuntimeInfo]:
     """Return {name: runtime}, helpers included, the slowest to start first.
 
-    Raises `MissingRuntimeError` for a package in `PARITY_RUNTIMES` that cannot be imported, and for
+    Raises `RequirementError` for a package in `PARITY_RUNTIMES` that cannot be imported, and for
     an `about.py` without an `ABOUT`.
     """
     return _discover(os.environ.get(PACKAGES_VARIABLE) or DEFAULT_PACKAGES)
@@ -191,10 +191,10 @@ def model_checkpoint_suffixes(name: str) -> tuple[str, ...]:
 
 
 def get(name: str) -> RuntimeInfo:
-    """Return the runtime of this name; raises `MissingRuntimeError` for an unknown one."""
+    """Return the runtime of this name; raises `RequirementError` for an unknown one."""
     known = all_runtimes()
     if name not in known:
-        raise MissingRuntimeError(f"unknown runtime '{name}'; known: {', '.join(known)}")
+        raise RequirementError(f"unknown runtime '{name}'; known: {', '.join(known)}")
     return known[name]
 
 
@@ -235,11 +235,11 @@ def reference_candidates() -> tuple[str, ...]:
 
 
 def graph_evaluator() -> str:
-    """Return the runtime that evaluates ONNX graphs in float64; raises `MissingRuntimeError`."""
+    """Return the runtime that evaluates ONNX graphs in float64; raises `RequirementError`."""
     for name, info in all_runtimes().items():
         if info.evaluates_graphs_float64:
             return name
-    raise MissingRuntimeError("no runtime evaluates ONNX graphs in float64")
+    raise RequirementError("no runtime evaluates ONNX graphs in float64")
 
 
 @functools.cache
@@ -250,7 +250,7 @@ def _discover(packages: str) -> Mapping[str, RuntimeInfo]:
         try:
             folders = list(importlib.import_module(package).__path__)
         except ImportError as error:
-            raise MissingRuntimeError(
+            raise RequirementError(
                 f"{PACKAGES_VARIABLE}: {package} cannot be imported: {error}"
             ) from error
         for module in pkgutil.iter_modules(folders):
@@ -273,7 +273,7 @@ def _read_about(package: str, name: str) -> RuntimeInfo | None:
         raise
     info = getattr(module, "ABOUT", None)
     if not isinstance(info, RuntimeInfo):
-        raise MissingRuntimeError(
+        raise RequirementError(
             f"{path}: expected ABOUT, a RuntimeInfo, found {type(info).__name__}"
         )
     return replace(info, name=name, module=f"{package}.{name}.runtime")

@@ -12,7 +12,7 @@ import sys
 import threading
 from typing import Any, TextIO
 
-from parity.errors import MissingOperationError, MissingRuntimeError, ParityError
+from parity.errors import ParityError, RequirementError, UnsupportedRequestError
 from parity.processes import registry
 from parity.processes.garbage import no_garbage_collection
 from parity.processes.protocol import (
@@ -116,7 +116,7 @@ def _execute(runtime: str, server: Any, request: OperationRequest) -> OperationR
     """Execute an operation: call the public method of `server` that has its name."""
     try:
         if request.operation.startswith("_") or not hasattr(server, request.operation):
-            raise MissingOperationError(
+            raise UnsupportedRequestError(
                 f"{runtime}: the runtime does not implement '{request.operation}'"
             )
         result = getattr(server, request.operation)(**request.arguments)
@@ -131,7 +131,7 @@ def _execute(runtime: str, server: Any, request: OperationRequest) -> OperationR
 def _describe_import_error(runtime: str, error: ImportError) -> OperationFailure:
     """Return the failure of an import, with the command that installs the runtime's packages."""
     remedy = registry.get(runtime).install_command
-    return OperationFailure.from_exception(MissingRuntimeError(f"{runtime}: {error}; {remedy}"))
+    return OperationFailure.from_exception(RequirementError(f"{runtime}: {error}; {remedy}"))
 
 
 if __name__ == "__main__":

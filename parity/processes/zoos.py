@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from parity.errors import MissingRuntimeError
+from parity.errors import RequirementError
 from parity.processes import origin, registry
 
 
@@ -67,7 +67,7 @@ def _discover(modules: tuple[tuple[str, str], ...]) -> Mapping[str, ZooInfo]:
 def _read_about(package: str, name: str, runtime: str) -> ZooInfo:
     info = getattr(importlib.import_module(f"{package}.about"), "ABOUT", None)
     if not isinstance(info, ZooInfo):
-        raise MissingRuntimeError(
+        raise RequirementError(
             f"{package}.about: expected ABOUT, a ZooInfo, found {type(info).__name__}"
         )
     return replace(info, name=name, runtime=runtime, module=f"{package}.load")

@@ -10,7 +10,7 @@ from typing import Any
 from parity.comparison.levels import judge_numerics, judge_weights
 from parity.comparison.request import Request, runtime_of
 from parity.comparison.results import (
-    ErrorProfile,
+    ErrorMap,
     InputFacts,
     InputTrial,
     LabelAgreement,
@@ -24,7 +24,7 @@ from parity.comparison.results import (
 from parity.comparison.state import State
 from parity.explain.cause import Cause
 from parity.numerics import verdict
-from parity.numerics.verdict import FirstDivergence, StageResult
+from parity.numerics.verdict import FirstDivergence, PointResult
 from parity.processes import registry
 from parity.processes.machine import environment_facts
 from parity.processes.subjects import runs_graph, side_of
@@ -41,12 +41,12 @@ SEMANTICS_SKIPPED = Level(
 class Findings:
     """The results of judging the captures and of the further analysis."""
 
-    stages: tuple[StageResult, ...] = ()
+    stages: tuple[PointResult, ...] = ()
     divergences: tuple[FirstDivergence, ...] = ()
     attribution: tuple[str, ...] = ()
     causes: tuple[Cause, ...] = ()
     semantics: Level = SEMANTICS_SKIPPED
-    profile: ErrorProfile | None = None
+    profile: ErrorMap | None = None
     decision: LabelAgreement | None = None
     predictions: Mapping[str, Prediction] = field(default_factory=dict)
     class_names: str = ""
@@ -160,12 +160,12 @@ def _collect_subject_facts(state: State, subject: str) -> SubjectFacts:
         judged_as=request.judge_as,
         flags=run.flags,
         seconds=run.seconds,
-        file=_find_graph_file(request, subject),
+        file=_find_given_graph_file(request, subject),
         proof={**run.proof, **gpu},
     )
 
 
-def _find_graph_file(request: Request, subject: str) -> str:
+def _find_given_graph_file(request: Request, subject: str) -> str:
     """Return the ONNX file that the user gave for a subject; "" for an export of this run."""
     if not runs_graph(subject):
         return ""

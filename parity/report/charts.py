@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from parity.numerics.verdict import Status, SubjectResult
-from parity.report.model import ErrorProfile, Report
+from parity.report.model import ErrorMap, Report
 
 WIDTH, LEFT, RIGHT, TOP = 1120.0, 64.0, 12.0, 14.0
 CHANNELS_WIDTH = 800.0
@@ -268,7 +268,7 @@ class HeatMap:
     """The smallest error of each shade; the first shade ends at ``edges[1]``."""
 
 
-def build_heat_map(profile: ErrorProfile) -> HeatMap:
+def build_heat_map(profile: ErrorMap) -> HeatMap:
     """Shade the positions by the logarithm of their error, from the floor to the largest error.
 
     If all errors are above the floor, or all are at it, the scale begins at the smallest error, so
@@ -321,7 +321,7 @@ class ChannelBars:
     bar: float
 
 
-def build_channel_bars(profile: ErrorProfile, limit: float) -> ChannelBars:
+def build_channel_bars(profile: ErrorMap, limit: float) -> ChannelBars:
     """Draw the channels' errors; many channels share bars, by the largest of neighbours."""
     count = len(profile.channels)
     errors, left, right = list(profile.channels), LEFT, CHANNELS_WIDTH - RIGHT

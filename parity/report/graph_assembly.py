@@ -28,7 +28,7 @@ from parity.explain.cause import Cause
 from parity.explain.graph_layers import GraphFinding
 from parity.explain.messages import UNKNOWN
 from parity.network.alignment.families import is_pass_through
-from parity.numerics.verdict import FirstDivergence, StageResult, find_first_divergence
+from parity.numerics.verdict import FirstDivergence, PointResult, find_first_divergence
 from parity.processes import registry
 from parity.processes.machine import environment_facts
 from parity.report.model import PairedLayer, Report, decide_verdict
@@ -44,7 +44,7 @@ SKIPPED = Level(Outcome.SKIPPED, ("not requested: --semantics runs every model i
 class GraphFindings:
     """The results of judging the captures and of the further analysis."""
 
-    stages: tuple[StageResult, ...] = ()
+    stages: tuple[PointResult, ...] = ()
     runs: Mapping[str, SubjectCapture] | None = None
     reference: ReferenceRun | None = None
     divergences: tuple[FirstDivergence, ...] = ()

@@ -11,7 +11,7 @@ from typing import Any
 from parity.comparison.levels import judge_points
 from parity.comparison.results import (
     LEVELS,
-    ErrorProfile,
+    ErrorMap,
     InputFacts,
     InputTrial,
     LabelAgreement,
@@ -25,12 +25,12 @@ from parity.comparison.results import (
     WeightFacts,
 )
 from parity.explain.cause import Cause
-from parity.numerics.verdict import LIMIT, FirstDivergence, StageResult
+from parity.numerics.verdict import LIMIT, FirstDivergence, PointResult
 
 __all__ = [
     "LEVELS",
     "Cause",
-    "ErrorProfile",
+    "ErrorMap",
     "InputFacts",
     "InputTrial",
     "LabelAgreement",
@@ -58,7 +58,7 @@ class Report:
     weights: WeightFacts
     subjects: Mapping[str, SubjectFacts]
     levels: Mapping[str, Level]
-    stages: tuple[StageResult, ...]
+    stages: tuple[PointResult, ...]
     first_divergence: FirstDivergence | None
     causes: tuple[Cause, ...] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class Report:
     """The first differing layer of every diverging subject."""
     attribution: tuple[str, ...] = ()
     """Sentences that attribute a difference to a framework, an exporter or a runtime."""
-    profile: ErrorProfile | None = None
+    profile: ErrorMap | None = None
     decision: LabelAgreement | None = None
     predictions: Mapping[str, Prediction] = field(default_factory=dict)
     """By subject and `reference`, the most probable class of the first item, for a classifier."""
@@ -137,7 +137,7 @@ def decide_verdict(
     *,
     subjects: Mapping[str, SubjectFacts],
     levels: Mapping[str, Level],
-    stages: Sequence[StageResult],
+    stages: Sequence[PointResult],
 ) -> Verdict:
     """Return the verdict: parity only if every level passes and every subject was compared.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from parity.comparison.results import Outcome
-from parity.numerics.verdict import StageResult, Status
+from parity.numerics.verdict import PointResult, Status
 from parity.report import wording
 from parity.text import one_line
 
@@ -130,7 +130,7 @@ def _table(report: Report) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{foot}"
 
 
-def _row(report: Report, stage: StageResult) -> Iterator[str]:
+def _row(report: Report, stage: PointResult) -> Iterator[str]:
     floor = wording.format_number(stage.floor.max_abs) if stage.floor else "–"
     for value in (stage.name, wording.format_shape(stage.shape[1:]), floor):
         yield f"<td>{_cell(value)}</td>"

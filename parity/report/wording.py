@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from parity.comparison.results import Outcome, Verdict
 from parity.numerics.verdict import (
     FirstDivergence,
-    StageResult,
+    PointResult,
     Status,
     SubjectResult,
     find_first_failure,
@@ -48,7 +48,7 @@ def describe_verdict(report: Report) -> str:
     }[report.verdict](report)
 
 
-def describe_left_out(stages: Sequence[StageResult]) -> list[str]:
+def describe_left_out(stages: Sequence[PointResult]) -> list[str]:
     """Return a note on the last stage with values that were left out, or nothing.
 
     Two models that compute the same NaN are not the same where it stands: they were not compared.
@@ -144,7 +144,7 @@ def describe_locations(report: Report) -> Iterator[str]:
         yield f"{layer} is " + ", ".join(f"{place} in {name}" for name, place in places.items())
 
 
-def _describe_place(report: Report, name: str, stage: StageResult) -> str:
+def _describe_place(report: Report, name: str, stage: PointResult) -> str:
     layer = _find_layer(report, name)
     return stage.name if layer is None or layer == stage.name else f"{stage.name}, layer {layer}"
 
@@ -228,7 +228,7 @@ def _describe_inheritance(report: Report, name: str) -> tuple[tuple[str, str], s
     return ("differs", "differ"), f"at {places}; --isolate shows whether that is inherited"
 
 
-def describe_origin(stage: StageResult, name: str) -> str:
+def describe_origin(stage: PointResult, name: str) -> str:
     """Return whether a subject's error at a point is inherited; empty if it was not isolated."""
     isolated = stage.isolated.get(name)
     if isolated is None or isolated.status is Status.MISSING:
@@ -243,7 +243,7 @@ def larger_ratio(result: SubjectResult) -> float:
     return result.larger_ratio
 
 
-def worst_status(report: Report, stage: StageResult) -> Status:
+def worst_status(report: Report, stage: PointResult) -> Status:
     """Return the status of a comparison point: that of its worst subject."""
     statuses = [
         stage.subjects[name].status if name in stage.subjects else Status.MISSING
@@ -252,7 +252,7 @@ def worst_status(report: Report, stage: StageResult) -> Status:
     return max(statuses, key=lambda status: status.severity, default=Status.MISSING)
 
 
-def select_rows(report: Report, count: int) -> Sequence[StageResult]:
+def select_rows(report: Report, count: int) -> Sequence[PointResult]:
     """Return at most `count` points: all, else the failing ones, else the last of each stage."""
     if len(report.stages) <= count:
         return report.stages
@@ -289,7 +289,7 @@ def describe_worst(report: Report) -> tuple[str, str]:
     return format_ratio(ratio), f"{name}, {stage}"
 
 
-def find_worst_pair(stage: StageResult) -> tuple[float, str]:
+def find_worst_pair(stage: PointResult) -> tuple[float, str]:
     """Return the largest ``max_abs`` between two subjects, and their names, ``a|b``."""
     return max(((pair.max_abs, name) for name, pair in stage.pairs.items()), default=(0.0, ""))
 

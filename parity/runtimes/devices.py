@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from parity.errors import DeviceMemoryError, MissingRuntimeError
+from parity.errors import DeviceMemoryError, RequirementError
 from parity.processes import probe
 
 
@@ -60,12 +60,12 @@ def report_batch_memory(
 
 
 def require_output_on(runtime: str, device: str, output_device: str) -> dict[str, Any]:
-    """Return the device of the final output; raises `MissingRuntimeError` if it is not `device`.
+    """Return the device of the final output; raises `RequirementError` if it is not `device`.
 
     `output_device` is the framework's own name of it.
     """
     if not is_device(output_device, device):
-        raise MissingRuntimeError(
+        raise RequirementError(
             f"{runtime}: the {device.upper()} was requested, but the output is on "
             f"'{output_device}': nothing was judged"
         )
@@ -73,10 +73,10 @@ def require_output_on(runtime: str, device: str, output_device: str) -> dict[str
 
 
 def require_weights_on(runtime: str, device: str, weight_devices: Mapping[str, str]) -> None:
-    """Raise `MissingRuntimeError` unless every weight, by name, is on `device`."""
+    """Raise `RequirementError` unless every weight, by name, is on `device`."""
     for name, own in weight_devices.items():
         if not is_device(own, device):
-            raise MissingRuntimeError(
+            raise RequirementError(
                 f"{runtime}: the {device.upper()} was requested, but {name} is on '{own}': nothing "
                 "was trained"
             )
@@ -108,7 +108,7 @@ def inspect_device(runtime: Inspectable, device: str) -> dict[str, Any]:
     device_problems = []
     try:
         runtime.require_device(device=device)
-    except MissingRuntimeError as error:
+    except RequirementError as error:
         device_problems.append(str(error))
     return {
         "devices": runtime.list_devices(),

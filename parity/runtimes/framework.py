@@ -53,7 +53,7 @@ class Framework:
     def pin_flags(self, precision: str, device: str, *, xla: bool = False) -> dict[str, Any]:
         """Set every flag that affects the arithmetic, read each one back, and return them.
 
-        Raises `FlagError` for a flag that did not take effect.
+        Raises `PrecisionError` for a flag that did not take effect.
         """
         raise NotImplementedError
 
@@ -62,7 +62,7 @@ class Framework:
         raise NotImplementedError
 
     def require_device(self, *, device: str) -> dict[str, Any]:
-        """Return the GPU and its libraries; raises `MissingRuntimeError` for what is missing."""
+        """Return the GPU and its libraries; raises `RequirementError` for what is missing."""
         raise NotImplementedError
 
     def release_memory(self) -> None:

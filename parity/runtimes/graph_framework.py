@@ -109,7 +109,7 @@ class GraphFramework:
     def copy_to_precision(self, precision: str, device: str = "cpu") -> Any:
         """Return a second model with the same weights that computes in `precision` on `device`.
 
-        The first model is left as it is. Raises `FlagError` if it cannot compute in it.
+        The first model is left as it is. Raises `PrecisionError` if it cannot compute in it.
         """
         raise NotImplementedError
 

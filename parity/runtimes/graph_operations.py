@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.errors import FlagError, GraphError
+from parity.errors import GraphError, PrecisionError
 from parity.network.onnx_metadata import AXES
 from parity.numerics import capture, floor
 from parity.numerics.npz import load_npz, save_npz
@@ -114,7 +114,7 @@ class GraphOperations(GraphFramework):
     def run_graph(self, **arguments: Any) -> dict[str, Any]:
         """Capture the points of a run; `arguments` are the fields of `GraphRunRequest`.
 
-        Raises `MissingRuntimeError` if the last output is on another device than was asked for.
+        Raises `RequirementError` if the last output is on another device than was asked for.
         """
         request = GraphRunRequest.from_json(arguments)
         inputs = load_npz(request.inputs)
@@ -355,7 +355,7 @@ def _perturb(perturbation: Perturbation, array: Array) -> Array:
 
 def _require_float64(point: TensorPoint, array: Array) -> None:
     if array.dtype != np.float64:
-        raise FlagError(f"{point.name}: expected float64, computed in {array.dtype}")
+        raise PrecisionError(f"{point.name}: expected float64, computed in {array.dtype}")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.errors import DeviceMemoryError, FlagError, InputError
+from parity.errors import DeviceMemoryError, InputError, PrecisionError
 from parity.network.table import Row
 from parity.numerics import capture, floor
 from parity.processes.requests import RunRequest
@@ -166,9 +166,9 @@ class RunOperations(LoadOperations):
 
 
 def _require_float64(row: Row, array: Array) -> Array:
-    """Return a tensor of a float64 run; raises `FlagError` for one of another dtype."""
+    """Return a tensor of a float64 run; raises `PrecisionError` for one of another dtype."""
     if array.dtype != np.float64:
-        raise FlagError(f"{row.name}: expected float64, computed in {array.dtype}")
+        raise PrecisionError(f"{row.name}: expected float64, computed in {array.dtype}")
     return array
 
 

@@ -120,7 +120,7 @@ class TrainOperations(WeightOperations):
     def start_training(self, **arguments: Any) -> None:
         """Make a trainer of the loaded model; `arguments` are the fields of `TrainerRequest`.
 
-        Raises `MissingRuntimeError` for a device that is not there, or that the model is not on.
+        Raises `RequirementError` for a device that is not there, or that the model is not on.
         """
         request = TrainerRequest.from_json(arguments)
         self.require_device(device=request.device)

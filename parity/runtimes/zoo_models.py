@@ -58,7 +58,7 @@ def _require_installed(zoo: zoos.ZooInfo, text: str) -> None:
             raise UsageError(f"{quote(text)}: {package} is not installed; {zoo.install_command}")
 
 
-def require_known(reference: ModelReference, known: Iterable[str]) -> None:
+def require_known_model(reference: ModelReference, known: Iterable[str]) -> None:
     """Raise `UsageError`, with the closest names, unless the zoo has the reference's model."""
     names = {name.lower(): name for name in known}
     if reference.target in names.values():

@@ -19,7 +19,7 @@ from parity.network.table import Depth, LayerTable, Row
 from parity.numerics import floor, verdict
 from parity.numerics.capture import CaptureReader, CaptureWriter
 from parity.numerics.points import ComparisonPoint
-from parity.numerics.verdict import StageResult
+from parity.numerics.verdict import PointResult
 from parity.processes import registry
 from parity.runtimes.floors import Perturbation, iterate_replicates
 
@@ -62,7 +62,7 @@ def wrap_models(**arguments: Any) -> dict[str, Any]:
     return models
 
 
-def agree(stages: Sequence[StageResult]) -> bool:
+def agree(stages: Sequence[PointResult]) -> bool:
     """Return whether anything was compared, and every result passes."""
     results = [result for stage in stages for result in stage.subjects.values()]
     return bool(results) and all(result.status.passes for result in results)
@@ -96,7 +96,7 @@ class InProcessComparison:
         """Return the file of a model's capture, or of the float64 "reference"."""
         return self.folder / f"{subject}.safetensors"
 
-    def compare(self, depth: Depth) -> list[StageResult]:
+    def compare(self, depth: Depth) -> list[PointResult]:
         """Run every model and judge it at the comparison points of a depth."""
         if self.table is None:
             floors, points = self._run_outputs()
@@ -241,12 +241,12 @@ def _name_alike(
     return dict(zip(expected, outputs.values(), strict=True))
 
 
-def _drop_missing_onnx(stage: StageResult, onnx_capture: CaptureReader | None) -> StageResult:
+def _drop_missing_onnx(stage: PointResult, onnx_capture: CaptureReader | None) -> PointResult:
     """Return a stage's result, without the ONNX file's if the file lacks that tensor."""
     if onnx_capture is None or stage.row in onnx_capture:
         return stage
     subjects = {name: result for name, result in stage.subjects.items() if name != "onnx"}
-    return StageResult(
+    return PointResult(
         stage.name, stage.stage, stage.row, stage.shape, stage.floor, subjects, stage.pairs
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from parity.network.table import Depth
 from parity.numerics.capture import CaptureReader
-from parity.numerics.verdict import StageResult, SubjectResult, find_first_not_passing
+from parity.numerics.verdict import PointResult, SubjectResult, find_first_not_passing
 from parity.processes import registry
 from parity.report.model import Report
 from parity.report.wording import format_command, format_number, format_ratio, join_names
@@ -17,7 +17,7 @@ from parity.testing.comparison import InProcessComparison, agree
 
 
 def write_message(
-    comparison: InProcessComparison, stages: Sequence[StageResult], depth: Depth
+    comparison: InProcessComparison, stages: Sequence[PointResult], depth: Depth
 ) -> str:
     """Return the message for stages that do not all pass."""
     if comparison.table is not None and depth != "layer":
@@ -49,7 +49,7 @@ def write_report_message(report: Report) -> str:
 
 
 def _describe_difference(
-    comparison: InProcessComparison, name: str, stage: StageResult
+    comparison: InProcessComparison, name: str, stage: PointResult
 ) -> Iterator[str]:
     result = stage.subjects[name]
     label = stage.name if stage.name == stage.row else f"{stage.name} ({stage.row})"

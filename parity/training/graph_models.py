@@ -21,7 +21,7 @@ from parity.comparison.graphs.image_shapes import (
 from parity.comparison.graphs.inputs import DeclaredInput, format_shape
 from parity.comparison.graphs.preparation import Preparation
 from parity.comparison.graphs.request import GraphRequest, GraphSubject
-from parity.comparison.graphs.state import LoadedModel
+from parity.comparison.graphs.state import SubjectModel
 from parity.comparison.graphs.weight_assignment import WeightAssignment
 from parity.comparison.graphs.weights import group_weight_pairs
 from parity.errors import ChildError, UsageError, WeightError
@@ -141,7 +141,7 @@ def _require_frameworks(runtimes: Mapping[str, str]) -> None:
         found[runtime] = name
 
 
-def _require_classifier(model: LoadedModel, request: GraphModelRequest) -> None:
+def _require_classifier(model: SubjectModel, request: GraphModelRequest) -> None:
     """Raise `UsageError` unless a model gives one score for each class of the data."""
     graph, text = model.graph, _text_of(model)
     shapes = [graph.tensors[port.tensor].shape for port in graph.outputs]
@@ -157,7 +157,7 @@ def _require_classifier(model: LoadedModel, request: GraphModelRequest) -> None:
         )
 
 
-def _text_of(model: LoadedModel) -> str:
+def _text_of(model: SubjectModel) -> str:
     return _name_subject(model.subject)
 
 
@@ -254,8 +254,8 @@ def _find_shape(
 
 def _describe(
     request: GraphModelRequest,
-    base: LoadedModel,
-    models: Mapping[str, LoadedModel],
+    base: SubjectModel,
+    models: Mapping[str, SubjectModel],
     alignments: Mapping[str, Alignment],
     notes: tuple[str, ...],
 ) -> TrainedModel:
@@ -315,7 +315,7 @@ def _find_trained(graph: Graph) -> dict[str, Parameter]:
 
 
 def _pair_weights(
-    base: LoadedModel, other: LoadedModel, alignment: Alignment, trained: Mapping[str, Parameter]
+    base: SubjectModel, other: SubjectModel, alignment: Alignment, trained: Mapping[str, Parameter]
 ) -> tuple[WeightPair, ...]:
     """Return the pairs that make the other's weights of the base's, number by number.
 
@@ -371,7 +371,7 @@ def _list_calls(graph: Graph, kind: str) -> list[str]:
 
 
 def _find_choices(
-    graph: Graph, other: LoadedModel | None, alignment: Alignment | None, names: Mapping[str, str]
+    graph: Graph, other: SubjectModel | None, alignment: Alignment | None, names: Mapping[str, str]
 ) -> list[tuple[ChoicePoint, ChoicePoint]]:
     """Return the points of ReLUs and max-pools that both models have, for each model."""
     if other is None or alignment is None:
@@ -457,8 +457,8 @@ def _find_leaves(graph: Graph) -> set[str]:
 
 
 def _build_table(
-    base: LoadedModel,
-    other: LoadedModel | None,
+    base: SubjectModel,
+    other: SubjectModel | None,
     alignment: Alignment | None,
     trained: Mapping[str, Parameter],
     names: Mapping[str, str],
@@ -514,7 +514,7 @@ def _channels_first(shape: tuple[int, ...], axes: str, *, is_torch: bool) -> tup
 # Identity ----------------------------------------------------------------------------------------
 
 
-def _identify(request: GraphModelRequest, models: Mapping[str, LoadedModel]) -> dict[str, Any]:
+def _identify(request: GraphModelRequest, models: Mapping[str, SubjectModel]) -> dict[str, Any]:
     """Return what makes the models these: their references, files and operations."""
     return {
         "references": list(request.references),

@@ -9,7 +9,7 @@ import pytest
 
 from parity.commands import doctor
 from parity.commands.cli import main as cli
-from parity.errors import InterpreterError, MissingRuntimeError
+from parity.errors import InterpreterError, RequirementError
 from parity.processes import gpus, origin, probe
 from parity.processes.child import Child
 from tests.fakes.driver import Driver
@@ -52,7 +52,7 @@ def test_why_there_is_no_gpu(monkeypatch, driver, visible, told):
             raise OSError(name)
         return driver
 
-    with pytest.raises(MissingRuntimeError) as raised:
+    with pytest.raises(RequirementError) as raised:
         gpus.find_gpu(load)
     assert told in str(raised.value)
 
@@ -141,7 +141,7 @@ def test_an_interpreter_that_does_not_fit(tmp_path, script, told):
 
 def test_no_gpu_is_told_at_once_for_every_runtime(monkeypatch, capsys):
     def none(load=None):
-        raise MissingRuntimeError("no NVIDIA driver")
+        raise RequirementError("no NVIDIA driver")
 
     monkeypatch.setattr(gpus, "find_gpu", none)
     monkeypatch.setattr(Child, "_start", lambda child: pytest.fail("a framework is started"))

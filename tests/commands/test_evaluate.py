@@ -14,7 +14,7 @@ from PIL import Image
 import parity
 from parity.commands.cli import main
 from parity.comparison.placement import DeviceMissing
-from parity.errors import ChildError, InputError, MissingRuntimeError, OutputError, UsageError
+from parity.errors import ChildError, InputError, OutputError, RequirementError, UsageError
 from parity.network import architectures, weights
 from parity.report.evaluation import require_replaceable
 from parity.training import initialization
@@ -344,7 +344,7 @@ def test_shards_of_a_registered_model_have_the_figures_of_one_process(checkpoint
 
 def test_a_cluster_is_reached_before_the_images_are_read(net, tmp_path):
     pytest.importorskip("ray")
-    with pytest.raises(MissingRuntimeError, match=r"^ray: 127\.0\.0\.1:1 cannot be reached: "):
+    with pytest.raises(RequirementError, match=r"^ray: 127\.0\.0\.1:1 cannot be reached: "):
         parity.evaluate(f"{net}:Net,2", data=tmp_path / "none", on="ray:127.0.0.1:1")
 
 
@@ -419,7 +419,7 @@ def test_samples_are_chosen_by_the_seed(net, data):
 
 
 def hide_gpu(*args):
-    raise MissingRuntimeError("no NVIDIA driver")
+    raise RequirementError("no NVIDIA driver")
 
 
 @pytest.mark.parametrize(

@@ -128,8 +128,8 @@ def test_a_terminal_without_columns_prints_something(columns):
 @pytest.mark.parametrize(
     ("arguments", "kind"),
     [
-        (("compare", "resnet19", "--json", "-"), "SpecError"),
-        (("compare", "--json=-", "resnet19"), "SpecError"),
+        (("compare", "resnet19", "--json", "-"), "ArchitectureError"),
+        (("compare", "--json=-", "resnet19"), "ArchitectureError"),
         (("compare", "resnet18", "--no-such-option", "--json", "-"), "UsageError"),
         (("check", "nowhere.toml", "--json", "-"), "UsageError"),
     ],

@@ -19,7 +19,7 @@ from parity.commands.cell_address import CellAddresses, describe_hardware, hash_
 from parity.commands.cli import main as cli
 from parity.commands.comparison_runner import is_shareable
 from parity.commands.diff import diff
-from parity.errors import InterpreterError, MissingRuntimeError, OutputError, UsageError
+from parity.errors import InterpreterError, OutputError, RequirementError, UsageError
 from parity.processes import probe
 from parity.processes.environments import EnvironmentRequest, parse_packages, pinned_folder
 from parity.processes.executors.server import run_task
@@ -540,7 +540,7 @@ def test_a_cluster_is_reached_before_anything_is_installed(
     tmp_path: Path, judged: Judge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(self: Executor) -> Executor:
-        raise MissingRuntimeError("ray: 10.0.0.1:6379 cannot be reached: Connection refused")
+        raise RequirementError("ray: 10.0.0.1:6379 cannot be reached: Connection refused")
 
     monkeypatch.setattr(Executor, "__enter__", refuse)
     monkeypatch.setattr(sweep, "ensure_environment", None)

@@ -15,7 +15,7 @@ from PIL import Image
 
 import parity
 from parity.commands.cli import main
-from parity.errors import InputError, MissingRuntimeError, TrainingError, UsageError
+from parity.errors import InputError, RequirementError, TrainingError, UsageError
 from parity.network import architectures, weights
 from parity.training.callbacks import EpochMetrics
 from parity.training.result import FrameworkResult
@@ -116,7 +116,7 @@ def test_a_gpu_that_is_not_there_is_said_before_a_framework_starts(
     from parity.processes import gpus
 
     def find_gpu(*args):
-        raise MissingRuntimeError("no NVIDIA driver")
+        raise RequirementError("no NVIDIA driver")
 
     monkeypatch.setattr(gpus, "find_gpu", find_gpu)
     options = ["--learning-rate", "1e-3", "--device", "gpu", "--out", str(tmp_path / "run")]

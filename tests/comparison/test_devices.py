@@ -9,7 +9,7 @@ from parity.commands.cli import main as cli
 from parity.comparison.placement import DeviceMissing, confirm_placement, plan_placement
 from parity.comparison.request import Request
 from parity.comparison.runner import Runner
-from parity.errors import DeviceMemoryError, MissingRuntimeError, UsageError
+from parity.errors import DeviceMemoryError, RequirementError, UsageError
 from parity.processes import gpus
 from parity.processes.child import Child
 from parity.processes.interpreters import select_interpreter
@@ -130,7 +130,7 @@ def test_a_precision_that_a_device_does_not_have(precision, subjects, told):
 
 def test_the_command_ends_at_once_where_there_is_no_gpu(monkeypatch, capsys):
     def none(load=None):
-        raise MissingRuntimeError("no NVIDIA driver")
+        raise RequirementError("no NVIDIA driver")
 
     monkeypatch.setattr(gpus, "find_gpu", none)
     monkeypatch.setattr(Child, "_start", lambda child: pytest.fail("a framework is started"))
@@ -144,9 +144,9 @@ def test_the_command_ends_at_once_where_there_is_no_gpu(monkeypatch, capsys):
 def test_an_output_elsewhere_than_asked_for_is_no_result():
     assert require_output_on("torch", "gpu", "cuda:0") == {"output": "cuda:0"}
     assert require_output_on("keras", "cpu", "/job:localhost/replica:0/task:0/device:CPU:0")
-    with pytest.raises(MissingRuntimeError, match="the GPU was requested, but the output is on"):
+    with pytest.raises(RequirementError, match="the GPU was requested, but the output is on"):
         require_output_on("torch", "gpu", "cpu")
-    with pytest.raises(MissingRuntimeError, match="the CPU was requested"):
+    with pytest.raises(RequirementError, match="the CPU was requested"):
         require_output_on("keras", "cpu", "/device:GPU:0")
 
 

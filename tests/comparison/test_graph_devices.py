@@ -8,7 +8,7 @@ from parity.commands.cli import main as cli
 from parity.comparison.graphs.devices import list_device_requests, plan_devices
 from parity.comparison.graphs.request import GraphRequest
 from parity.comparison.placement import DeviceMissing, DeviceRequest, confirm_devices
-from parity.errors import MissingRuntimeError, UsageError
+from parity.errors import RequirementError, UsageError
 from parity.processes import gpus
 from parity.processes.child import Child
 from tests.fakes.driver import Driver
@@ -134,7 +134,7 @@ def test_a_precision_that_a_device_does_not_have(precision, fields, expected):
 
 def test_the_command_ends_at_once_where_there_is_no_gpu(monkeypatch, capsys):
     def none(load=None):
-        raise MissingRuntimeError("no NVIDIA driver")
+        raise RequirementError("no NVIDIA driver")
 
     monkeypatch.setattr(gpus, "find_gpu", none)
     monkeypatch.setattr(Child, "_start", lambda child: pytest.fail("a framework is started"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parity.comparison.graphs.inputs import DeclaredInput, ModelInputs, choose_inputs
+from parity.comparison.graphs.inputs import DeclaredInput, InputArrays, choose_inputs
 from parity.comparison.graphs.request import GraphRequest
 from parity.errors import ParityError, UsageError
 
@@ -166,12 +166,12 @@ def test_an_example_of_one_number_gives_the_shape_alone(example, kept):
     ],
 )
 def test_inputs_that_repeat_a_few_values(array, repeats):
-    assert ModelInputs({"x": array}, "test").repeats_values == repeats
+    assert InputArrays({"x": array}, "test").repeats_values == repeats
 
 
 def test_a_mask_beside_data_does_not_make_an_input_repeat():
     data = np.random.default_rng(0).standard_normal((64, 1024, 64)).astype(np.float32)
     data[..., 0] = 1.0
     mask = np.ones((64, 1024), np.float32)
-    assert not ModelInputs({"x": data, "mask": mask}, "test").repeats_values
-    assert ModelInputs({"x": 0.0 * data, "mask": mask}, "test").repeats_values
+    assert not InputArrays({"x": data, "mask": mask}, "test").repeats_values
+    assert InputArrays({"x": 0.0 * data, "mask": mask}, "test").repeats_values

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from parity.comparison.graphs.inputs import ModelInputs
+from parity.comparison.graphs.inputs import InputArrays
 from parity.comparison.graphs.isolation import criteria
 from parity.comparison.graphs.points import GraphRow, GraphTable
 from parity.comparison.graphs.precisions import describe_row_precisions, find_row_precisions
 from parity.comparison.graphs.request import GraphRequest, GraphSubject
 from parity.comparison.graphs.runner import GraphRunner
-from parity.comparison.graphs.state import GraphState, LoadedModel
+from parity.comparison.graphs.state import GraphState, SubjectModel
 from parity.network.graph import Graph, Node, Port, Tensor
 from parity.processes.graph_requests import TensorPoint
 
@@ -35,10 +35,10 @@ def chain(framework, dtypes):
 
 
 def model(name, framework, *dtypes):
-    return LoadedModel(
+    return SubjectModel(
         subject=GraphSubject(name, framework, framework),
         graph=chain(framework, dtypes),
-        inputs=ModelInputs({}, ""),
+        inputs=InputArrays({}, ""),
         input_file=Path("x.npz"),
         brings_weights=True,
         versions={},

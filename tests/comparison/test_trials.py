@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from parity.comparison.graphs.blind_spots import find_limits
-from parity.comparison.graphs.inputs import ModelInputs
+from parity.comparison.graphs.inputs import InputArrays
 from parity.comparison.graphs.request import GraphSubject
 from parity.comparison.graphs.shared_inputs import find_open_axes, resize_inputs
-from parity.comparison.graphs.state import LoadedModel
+from parity.comparison.graphs.state import SubjectModel
 from parity.comparison.graphs.trials import make_stress_inputs, other_length
 from parity.network.alignment import Alignment
 from parity.network.graph import Graph, Node, Parameter, Port, Tensor
@@ -21,7 +21,7 @@ from parity.network.inputs import make_stress_inputs as stress_images
 from parity.network.rearrangement import Rearrangement
 
 
-def _model(*declared: int | None) -> LoadedModel:
+def _model(*declared: int | None) -> SubjectModel:
     """A model that reads 11 ids, a mask and noise."""
     table = Parameter("table", "kernel", (11, 4), "float32")
     node = Node("e", "embedding", "embedding", ("ids",), ("y",), (table,))
@@ -31,9 +31,9 @@ def _model(*declared: int | None) -> LoadedModel:
     ports = tuple(Port(name, name, declared if name == "x" else ()) for name in shapes)
     graph = Graph("torch", (node,), tensors, ports, (Port("y", "y"),))
     arrays = {name: np.ones(shape, dtype) for name, (shape, dtype) in shapes.items()}
-    inputs = ModelInputs(arrays, "test")
+    inputs = InputArrays(arrays, "test")
     subject = GraphSubject("a", "torch", "torch")
-    return LoadedModel(subject, graph, inputs, Path("none"), True, {}, 0.0)
+    return SubjectModel(subject, graph, inputs, Path("none"), True, {}, 0.0)
 
 
 def test_stress_inputs_keep_integers_integers_and_ids_in_the_vocabulary() -> None:

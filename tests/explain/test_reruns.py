@@ -19,7 +19,7 @@ from parity.network.inputs import Input
 from parity.network.table import LayerTable, Row
 from parity.numerics.capture import CaptureWriter
 from parity.numerics.floor import Floor
-from parity.numerics.verdict import StageResult, Status, SubjectResult
+from parity.numerics.verdict import PointResult, Status, SubjectResult
 
 ROW = Row("logits", "logits", "dense", "head", "head", (4,))
 RIGHT = np.linspace(1.0, 2.0, 8).reshape(2, 4)
@@ -122,7 +122,7 @@ def explain(prepared_state, before):
 
 def stages(subject="onnx-torch", *, x_floor=1e5):
     result = SubjectResult(Status.DIVERGED, 0.1, 0.1, x_floor, x_floor)
-    return [StageResult("logits", "logits", "logits", (2, 4), None, {subject: result})]
+    return [PointResult("logits", "logits", "logits", (2, 4), None, {subject: result})]
 
 
 CASES = {
@@ -168,7 +168,7 @@ def test_a_graph_whose_own_model_is_wrong_is_left_to_the_layers(tmp_path):
     both = ("torch", "onnx-torch")
     made = prepared(tmp_path, wanted, RIGHT.astype(np.float32), subjects=both)
     (other,) = stages("torch")
-    stage = StageResult(
+    stage = PointResult(
         "logits", "logits", "logits", (2, 4), None, {**stage.subjects, **other.subjects}
     )
     assert explain(made, [stage]) == ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from parity.errors import MissingRuntimeError
+from parity.errors import RequirementError
 from parity.processes.children import Children
 
 
@@ -34,5 +34,5 @@ class GpuChild:
     def call(self, operation: str, **arguments: Any) -> dict[str, str]:
         assert (operation, arguments) == ("require_device", {"device": "gpu"})
         if self.fails:
-            raise MissingRuntimeError(f"{self.name}: CUDA does not start")
+            raise RequirementError(f"{self.name}: CUDA does not start")
         return {"card": "NVIDIA Fake 100"}

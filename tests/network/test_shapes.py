@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from parity.commands.cli import main as cli
-from parity.errors import SpecError, TableError
+from parity.errors import ArchitectureError, TableError
 from parity.network import architectures, shapes, spec
 from parity.network.models.resnet import spec as resnet
 from parity.network.table import LayerTable
@@ -88,7 +88,7 @@ def test_every_format_holds_the_same(capsys):
 def test_a_block_whose_sides_differ_is_refused_by_the_spec(capsys, monkeypatch):
     """A registered family cannot ask for one: its rule for projections is broken here."""
     monkeypatch.setattr(resnet, "_projects", lambda inputs, outputs, stride: False)
-    with pytest.raises(SpecError) as caught:
+    with pytest.raises(ArchitectureError) as caught:
         architectures.get("resnet18").table()
     assert str(caught.value).startswith(
         "stage2.block0.add: the shortcut 64×56×56 and the branch 128×28×28 cannot be added"
@@ -99,9 +99,9 @@ def test_a_block_whose_sides_differ_is_refused_by_the_spec(capsys, monkeypatch):
 
 def test_a_side_that_would_be_broadcast_is_refused_too():
     """NumPy and every framework would add these."""
-    with pytest.raises(SpecError, match="the shortcut 64×1×1 and the branch 64×7×7"):
+    with pytest.raises(ArchitectureError, match="the shortcut 64×1×1 and the branch 64×7×7"):
         spec.require_one_shape("here", shortcut=(64, 1, 1), branch=(64, 7, 7))
-    with pytest.raises(SpecError, match="the shortcut 1×7×7 and the branch 64×7×7"):
+    with pytest.raises(ArchitectureError, match="the shortcut 1×7×7 and the branch 64×7×7"):
         spec.require_one_shape("here", shortcut=(1, 7, 7), branch=(64, 7, 7))
     spec.require_one_shape("here", shortcut=[64, 7, 7], branch=(64, 7, 7))
 

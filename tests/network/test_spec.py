@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from parity.errors import SpecError
+from parity.errors import ArchitectureError
 from parity.network import architectures, spec
 
 PUBLISHED = {
@@ -57,7 +57,7 @@ def test_sizes_that_are_asked_for_are_used():
     ],
 )
 def test_an_unknown_name_is_refused_with_the_closest(name, hint):
-    with pytest.raises(SpecError, match=hint):
+    with pytest.raises(ArchitectureError, match=hint):
         architectures.get(name)
 
 
@@ -76,7 +76,7 @@ def test_an_unknown_name_is_refused_with_the_closest(name, hint):
     ],
 )
 def test_impossible_sizes_are_refused_by_name(sizes, field):
-    with pytest.raises(SpecError, match=f"resnet18: {field} must be") as caught:
+    with pytest.raises(ArchitectureError, match=f"resnet18: {field} must be") as caught:
         architectures.get("resnet18", **sizes)
     assert "\n" not in str(caught.value)
 
@@ -103,14 +103,14 @@ def test_a_spec_survives_json(name):
 )
 def test_a_spec_that_is_none_is_refused(change, message):
     data = architectures.get("resnet50").to_json() | change
-    with pytest.raises(SpecError, match=message):
+    with pytest.raises(ArchitectureError, match=message):
         architectures.from_json(data)
 
 
 def test_a_spec_with_a_field_missing_is_refused():
     data = architectures.get("resnet50").to_json()
     del data["groups"]
-    with pytest.raises(SpecError, match="groups"):
+    with pytest.raises(ArchitectureError, match="groups"):
         architectures.from_json(data)
 
 
@@ -129,7 +129,7 @@ def test_windows_are_counted(size, window, expected):
 
 
 def test_a_window_that_does_not_fit_is_refused():
-    with pytest.raises(SpecError, match="too small"):
+    with pytest.raises(ArchitectureError, match="too small"):
         spec.window_size(2, kernel=5, stride=1, padding=1)
 
 
@@ -147,5 +147,5 @@ def test_the_registry_loads_no_framework():
 @pytest.mark.parametrize("value", [2**20 + 1, 10**400, 10**5000], ids=["1", "400", "5000"])
 def test_a_size_that_no_model_has_is_refused(field, value):
     given = (value, 32) if field == "image_size" else value
-    with pytest.raises(SpecError, match="must be at most 1,048,576, found a larger number"):
+    with pytest.raises(ArchitectureError, match="must be at most 1,048,576, found a larger number"):
         architectures.get("resnet18", **{field: given})

@@ -24,7 +24,7 @@ from parity.numerics.points import ComparisonPoint
 from parity.numerics.verdict import (
     LIMIT,
     Floor,
-    StageResult,
+    PointResult,
     Status,
     SubjectResult,
     compare_captures,
@@ -317,7 +317,7 @@ class Folder:
             for row, tensor in rows.items():
                 writer.add(row, tensor)
 
-    def compare(self, **options: Any) -> list[StageResult]:
+    def compare(self, **options: Any) -> list[PointResult]:
         readers = {name: CaptureReader(path) for name, path in self.subjects.items()}
         floors = {row: floor_on(tensor) for row, tensor in self.exact.items()}
         return compare_captures(
@@ -470,10 +470,10 @@ def test_statuses_are_ordered_from_best_to_worst() -> None:
     assert [each for each in Status if each.is_failure] == ["diverged", "non-finite"]
 
 
-def _stages(*statuses: Status | None) -> list[StageResult]:
+def _stages(*statuses: Status | None) -> list[PointResult]:
     """Stages 0, 1, ... where `torch` has these statuses, or is not listed, and `keras` passes."""
     return [
-        StageResult(
+        PointResult(
             name=str(at),
             stage=str(at),
             row=f"{at}.out",

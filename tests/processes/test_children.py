@@ -16,8 +16,8 @@ import parity
 from parity.errors import (
     ChildError,
     InterpreterError,
-    MissingOperationError,
-    MissingRuntimeError,
+    RequirementError,
+    UnsupportedRequestError,
     WeightError,
 )
 from parity.processes import origin
@@ -112,7 +112,7 @@ def test_unforeseen_error_names_its_type(child):
 
 def test_unknown_operation_is_refused(child):
     with pytest.raises(
-        MissingOperationError, match="fake: the runtime does not implement '_secret'"
+        UnsupportedRequestError, match="fake: the runtime does not implement '_secret'"
     ):
         child.call("_secret")
 
@@ -155,13 +155,13 @@ def test_a_hung_child_is_stopped(monkeypatch):
 
 def test_a_missing_framework_says_what_to_install():
     child = Child("absent")
-    with pytest.raises(MissingRuntimeError, match="No module named 'no_such_framework'"):
+    with pytest.raises(RequirementError, match="No module named 'no_such_framework'"):
         child.call("hello")
     child.close()
 
 
 def test_a_package_that_is_missed_later_says_what_to_install_too(child, monkeypatch):
-    with pytest.raises(MissingRuntimeError) as raised:
+    with pytest.raises(RequirementError) as raised:
         child.call("export")
     assert str(raised.value) == (
         f"fake: No module named 'no_such_exporter'; {origin.install_command('fake')}"
@@ -170,7 +170,7 @@ def test_a_package_that_is_missed_later_says_what_to_install_too(child, monkeypa
 
 def test_a_runtime_that_there_is_not():
     child = Child("unknown")
-    with pytest.raises(MissingRuntimeError, match="unknown runtime 'unknown'; known: "):
+    with pytest.raises(RequirementError, match="unknown runtime 'unknown'; known: "):
         child.call("hello")
     child.close()
 
@@ -212,7 +212,7 @@ def test_an_interpreter_without_parity_is_told_which_extra_to_install(tmp_path, 
 
 
 def test_an_interpreter_that_is_not_there():
-    with pytest.raises(MissingRuntimeError, match="cannot start /no/such/python"):
+    with pytest.raises(RequirementError, match="cannot start /no/such/python"):
         Child("fake", python="/no/such/python")
 
 

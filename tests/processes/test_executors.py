@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from parity.commands.executors import open_executor
-from parity.errors import MissingRuntimeError, UsageError
+from parity.errors import RequirementError, UsageError
 from parity.processes.executors import local
 from parity.processes.executors.local import LocalExecutor
 from parity.processes.executors.ray import RayExecutor
@@ -176,7 +176,7 @@ def test_a_cluster_that_cannot_be_reached(address: str) -> None:
     place = address if address.startswith("ray") else f"ray:{address}"
     start = time.perf_counter()
     with (
-        pytest.raises(MissingRuntimeError, match=rf"^ray: {address} cannot be reached: .*refused"),
+        pytest.raises(RequirementError, match=rf"^ray: {address} cannot be reached: .*refused"),
         open_executor(place),
     ):
         pass
@@ -185,7 +185,7 @@ def test_a_cluster_that_cannot_be_reached(address: str) -> None:
 
 def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(MissingRuntimeError, match=r"^ray: .*; pip install .*\[ray\]"):
+    with pytest.raises(RequirementError, match=r"^ray: .*; pip install .*\[ray\]"):
         RayExecutor(FACTORY)
 
 

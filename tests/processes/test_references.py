@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parity.errors import SpecError, UsageError
+from parity.errors import ArchitectureError, UsageError
 from parity.network import architectures
 from parity.processes.references import (
     ModelReference,
@@ -210,7 +210,7 @@ def test_a_reference_that_names_nothing(folder, text, message):
 
 
 def test_impossible_sizes_are_the_architecture_s_error():
-    with pytest.raises(SpecError):
+    with pytest.raises(ArchitectureError):
         parse_reference("resnet50,classes=0")
 
 
@@ -270,7 +270,7 @@ def test_any_text_is_parsed_or_refused(text):
         name, reference = split_name(text)
         assert text.endswith(reference)
         assert name is None or text.startswith(name)
-    except (UsageError, SpecError) as error:
+    except (UsageError, ArchitectureError) as error:
         message = str(error)
     assert "\n" not in message
 

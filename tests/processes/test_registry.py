@@ -16,7 +16,7 @@ import pytest
 
 import parity
 from parity.commands.cli import main as cli
-from parity.errors import MissingRuntimeError
+from parity.errors import RequirementError
 from parity.processes import registry
 from parity.processes.child import Child
 from parity.processes.subjects import Subject, parse_subject, subject_kinds
@@ -56,7 +56,7 @@ def test_what_a_runtime_says_of_itself_is_complete():
 
 
 def test_a_runtime_that_there_is_not():
-    with pytest.raises(MissingRuntimeError, match="unknown runtime 'mxnet'; known: keras, torch"):
+    with pytest.raises(RequirementError, match="unknown runtime 'mxnet'; known: keras, torch"):
         registry.get("mxnet")
 
 
@@ -221,9 +221,7 @@ def test_the_first_package_that_has_a_name_wins(toy, monkeypatch):
 
 def test_an_about_without_an_about(toy):
     (toy / "about.py").write_text("LABEL = 'Toy'\n")
-    with pytest.raises(
-        MissingRuntimeError, match=r"toy_runtimes\.toy\.about: expected ABOUT, a Runt"
-    ):
+    with pytest.raises(RequirementError, match=r"toy_runtimes\.toy\.about: expected ABOUT, a Runt"):
         registry.all_runtimes()
 
 

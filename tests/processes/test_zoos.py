@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from parity.errors import MissingRuntimeError
+from parity.errors import RequirementError
 from parity.processes import zoos
 from parity.processes.references import parse_reference
 from parity.processes.subjects import parse_child_name
@@ -70,5 +70,5 @@ def test_a_zoo_that_is_dropped_in_is_found(dropped):
 
 def test_an_about_without_its_facts_is_refused(dropped):
     dropped("")
-    with pytest.raises(MissingRuntimeError, match="expected ABOUT, a ZooInfo, found NoneType"):
+    with pytest.raises(RequirementError, match="expected ABOUT, a ZooInfo, found NoneType"):
         zoos.all_zoos()

@@ -11,14 +11,14 @@ from parity.numerics.floor import Floor
 from parity.numerics.verdict import (
     FirstDivergence,
     PairResult,
-    StageResult,
+    PointResult,
     Status,
     SubjectResult,
     find_first_divergence,
 )
 from parity.report.model import (
     Cause,
-    ErrorProfile,
+    ErrorMap,
     InputFacts,
     InputTrial,
     LabelAgreement,
@@ -52,7 +52,7 @@ RUNTIMES = {
 }
 
 
-def stage(name: str, floor: float, *, wrong: dict[str, SubjectResult] | None = None) -> StageResult:
+def stage(name: str, floor: float, *, wrong: dict[str, SubjectResult] | None = None) -> PointResult:
     """One stage at which every subject but the wrong ones is about at the floor."""
     subjects = {
         subject: SubjectResult(Status.AT_FLOOR, ratio * floor, ratio * 1e-6, ratio, ratio * 0.9)
@@ -61,12 +61,12 @@ def stage(name: str, floor: float, *, wrong: dict[str, SubjectResult] | None = N
     subjects |= wrong or {}
     top = max(r.max_abs for r in subjects.values() if r.status is not Status.MISSING)
     pairs = {"keras|torch": PairResult(1.3 * top, 1e-6), "torch|onnx-torch": PairResult(top, 1e-6)}
-    return StageResult(
+    return PointResult(
         name, name, f"{name}.out", SHAPES[name], Floor(1e-6, floor, 5, 1.0), subjects, pairs
     )
 
 
-def _report(stages: list[StageResult], **changes: object) -> Report:
+def _report(stages: list[PointResult], **changes: object) -> Report:
     levels = {
         "structure": Level(Outcome.PASS),
         "weights": Level(Outcome.PASS),
@@ -242,9 +242,9 @@ def resnext101() -> Report:
     )
 
 
-def border_profile() -> ErrorProfile:
+def border_profile() -> ErrorMap:
     """A padding fault: the error sits on the top and left border, and in three channels."""
-    return ErrorProfile(
+    return ErrorMap(
         stage="stage1",
         row="stage1.block1.relu3",
         subject="keras",

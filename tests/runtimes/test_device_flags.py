@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import torch
 
-from parity.errors import DeviceMemoryError, FlagError, MissingRuntimeError, UsageError
+from parity.errors import DeviceMemoryError, PrecisionError, RequirementError, UsageError
 from parity.runtimes.keras import device as keras_device
 from parity.runtimes.keras.runtime import Runtime as KerasRuntime
 from parity.runtimes.onnx import device as onnx_device
@@ -89,12 +89,12 @@ def test_a_torch_flag_that_does_not_take(monkeypatch):
 
     torch_device.pin_flags("float32", "gpu")
     monkeypatch.setattr(torch_device, "_set_flag", deaf)
-    with pytest.raises(FlagError, match=r"cudnn.allow_tf32 was set to True and is False"):
+    with pytest.raises(PrecisionError, match=r"cudnn.allow_tf32 was set to True and is False"):
         torch_device.pin_flags("tf32", "gpu")
 
 
 def test_torch_says_that_it_is_a_cpu_build():
-    with pytest.raises(MissingRuntimeError, match="is a CPU build; pip install a CUDA build"):
+    with pytest.raises(RequirementError, match="is a CPU build; pip install a CUDA build"):
         torch_device.find_device("gpu")
 
 
@@ -104,12 +104,12 @@ def test_a_cuda_build_that_does_not_start(monkeypatch):
 
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.cuda, "init", broken)
-    with pytest.raises(MissingRuntimeError, match=r"CUDA 13.0 does not start: libcudart.so.13"):
+    with pytest.raises(RequirementError, match=r"CUDA 13.0 does not start: libcudart.so.13"):
         torch_device.find_device("gpu")
 
 
 def test_onnxruntime_says_that_it_is_a_cpu_build():
-    with pytest.raises(MissingRuntimeError, match="is a CPU build; pip uninstall onnxruntime"):
+    with pytest.raises(RequirementError, match="is a CPU build; pip uninstall onnxruntime"):
         onnx_device.require_device("gpu")
 
 
@@ -117,7 +117,7 @@ def test_a_session_that_fell_back_is_found_out():
     """Asked for CUDA, this build warns, runs on the CPU and says so only in get_providers()."""
     with pytest.warns(UserWarning, match="CUDAExecutionProvider"):
         session = onnx_device.create_relu_session("gpu", "float32")
-    with pytest.raises(MissingRuntimeError, match="CUDAExecutionProvider did not load") as raised:
+    with pytest.raises(RequirementError, match="CUDAExecutionProvider did not load") as raised:
         onnx_device.require_provider(session, "gpu", "float32")
     # What was missing is named: a CPU build has no such library at all.
     assert "libonnxruntime_providers_cuda.so: cannot open" in str(raised.value)
@@ -160,7 +160,7 @@ def test_onnxruntime_is_given_tf32_and_an_algorithm():
         "cuda.use_tf32": "0", "cuda.cudnn_conv_algo_search": "DEFAULT",
     }  # fmt: skip
     assert onnx_device.providers("gpu", "tf32")[0][1]["use_tf32"] == "1"
-    with pytest.raises(FlagError, match="use_tf32 was set to 0 and is 1"):
+    with pytest.raises(PrecisionError, match="use_tf32 was set to 0 and is 1"):
         onnx_device.require_provider(Session({"use_tf32": "1"}), "gpu", "float32")
 
 
@@ -171,7 +171,7 @@ def test_nodes_on_the_cpu_are_counted_and_the_work_among_them_is_refused():
         "nodes": {onnx_device.CUDA: 2, onnx_device.CPU: 2}, "cpu_operators": ["Gather", "Shape"],
     }  # fmt: skip
     onnx_device.require_no_fallback(placed)
-    with pytest.raises(MissingRuntimeError, match="Conv, Gemm nodes were placed on CPUExecution"):
+    with pytest.raises(RequirementError, match="Conv, Gemm nodes were placed on CPUExecution"):
         onnx_device.require_no_fallback({"cpu_operators": ["Conv", "Gemm", "Shape"]})
 
 

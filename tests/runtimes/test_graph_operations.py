@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from parity.errors import FlagError, GraphError, MissingRuntimeError
+from parity.errors import GraphError, PrecisionError, RequirementError
 from parity.network import weights as canonical_weights
 from parity.network.graph import Graph, Node, Parameter, Port, Tensor
 from parity.network.rearrangement import Rearrangement
@@ -198,12 +198,12 @@ def test_a_run_that_is_not_in_float64_is_refused(tmp_path: Path, inputs: str) ->
     model.steps[2] = (
         "c", "matmul", ("b",), lambda w, values: values[0] @ w["c.weight"].astype(np.float32),
     )  # fmt: skip
-    with pytest.raises(FlagError, match="last: expected float64, computed in float32"):
+    with pytest.raises(PrecisionError, match="last: expected float64, computed in float32"):
         run(NumpyOperations(model), inputs, tmp_path / "capture", precision="float64")
 
 
 def test_an_output_elsewhere_than_asked_for_is_no_result(tmp_path: Path, inputs: str) -> None:
-    with pytest.raises(MissingRuntimeError, match="numpy: the GPU was requested, but the output"):
+    with pytest.raises(RequirementError, match="numpy: the GPU was requested, but the output"):
         run(NumpyOperations(build_dense_pair()), inputs, tmp_path / "capture", device="gpu")
 
 

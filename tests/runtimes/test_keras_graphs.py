@@ -10,7 +10,7 @@ import pytest
 
 keras = pytest.importorskip("keras")
 
-from parity.errors import FlagError, GraphError, InputError, WeightError
+from parity.errors import GraphError, InputError, PrecisionError, WeightError
 from parity.network import axes, kinds
 from parity.network.graph import OPAQUE, Graph
 from parity.numerics import capture
@@ -465,7 +465,7 @@ def test_a_replica_of_less_precision_computes_in_it(precision):
 def test_quantised_layers_cannot_be_copied():
     runtime = runtime_of("functional_sum")
     next(la for la in runtime.model.layers if isinstance(la, keras.layers.Dense)).quantize("int8")
-    with pytest.raises(FlagError, match="its weights are quantised"):
+    with pytest.raises(PrecisionError, match="its weights are quantised"):
         runtime.copy_to_precision("float64")
 
 

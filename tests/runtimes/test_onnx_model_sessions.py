@@ -15,7 +15,7 @@ from onnx import TensorProto
 pytest.importorskip("onnxruntime")
 pytest.importorskip("torch")
 
-from parity.errors import FlagError, GraphError, InputError, WeightError
+from parity.errors import GraphError, InputError, PrecisionError, WeightError
 from parity.runtimes.onnx.model_file import parse_model
 from parity.runtimes.onnx.model_sessions import ModelSessions, SessionModel
 from parity.runtimes.onnx.runtime import Runtime as OnnxRuntime
@@ -244,7 +244,7 @@ def test_weights_that_do_not_fit_are_named(make: Any) -> None:
 
 
 def test_float64_is_computed_by_pytorch_alone() -> None:
-    with pytest.raises(FlagError, match="float64"):
+    with pytest.raises(PrecisionError, match="float64"):
         by_runtime(network()).copy_to_precision("float64")
     reading = by_pytorch(network())
     copy = reading.copy_to_precision("float64")
@@ -252,9 +252,9 @@ def test_float64_is_computed_by_pytorch_alone() -> None:
     assert {array.dtype for array in found.values()} == {np.dtype(np.float64)}
     exact = found["pooled"].reshape(2, 6) @ WEIGHTS["dense"].astype(float) + WEIGHTS["offset"]
     np.testing.assert_allclose(found["logits"], exact, rtol=1e-13)
-    with pytest.raises(FlagError, match="not in float16"):
+    with pytest.raises(PrecisionError, match="not in float16"):
         reading.copy_to_precision("float16")
-    with pytest.raises(FlagError, match="CPU"):
+    with pytest.raises(PrecisionError, match="CPU"):
         reading.copy_to_precision("float64", "gpu")
 
 
@@ -264,7 +264,7 @@ def test_a_lower_precision_of_onnx_runtime_rounds() -> None:
     rounded = capture(runner, IMAGE, INNER, model=runner.copy_to_precision("float16"))
     error = np.abs(rounded["logits"] - exact["logits"]).max()
     assert 1e-6 < error < 1e-1
-    with pytest.raises(FlagError, match="tf32"):
+    with pytest.raises(PrecisionError, match="tf32"):
         runner.copy_to_precision("tf32")
 
 

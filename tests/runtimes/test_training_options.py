@@ -10,7 +10,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from parity.errors import MissingRuntimeError, WeightError
+from parity.errors import RequirementError, WeightError
 from parity.network.table import LayerTable
 from parity.network.trained_layout import WeightMap
 from parity.processes.training_requests import StepRequest
@@ -392,7 +392,7 @@ def test_an_overflow_that_is_to_be_left_out_can_be_saved(tmp_path):
 def test_weights_on_another_device_are_an_error():
     require_weights_on("torch", "gpu", {"fc.weight": "cuda:0"})
     require_weights_on("keras", "cpu", {"fc/kernel": "/job:localhost/task:0/device:CPU:0"})
-    with pytest.raises(MissingRuntimeError) as raised:
+    with pytest.raises(RequirementError) as raised:
         require_weights_on("torch", "gpu", {"fc.weight": "cuda:0", "fc.bias": "cpu"})
     assert str(raised.value) == (
         "torch: the GPU was requested, but fc.bias is on 'cpu': nothing was trained"
@@ -406,7 +406,7 @@ def test_a_trainer_on_a_gpu_that_is_not_there_is_refused_in_one_line(framework):
     else:
         from parity.runtimes.torch.runtime import Runtime
     request = trainer_request(ADAM, framework, LayerTable(()), device="gpu")
-    with pytest.raises(MissingRuntimeError, match=rf"^{framework}: ") as raised:
+    with pytest.raises(RequirementError, match=rf"^{framework}: ") as raised:
         Runtime().start_training(**request.to_json())
     assert "\n" not in str(raised.value)
 

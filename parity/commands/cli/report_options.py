@@ -97,7 +97,7 @@ def require_writable(reports: Mapping[str, Path], inputs: Iterable[object] = ())
             files.require_suffix(path, formats.find_suffix(name))
 
 
-def write(report: Report, reports: Mapping[str, Path]) -> bool:
+def write_reports(report: Report, reports: Mapping[str, Path]) -> bool:
     """Write the reports; return whether one was printed, which then replaces the table.
 
     In a GitHub workflow, also print the errors as annotations.
@@ -124,7 +124,7 @@ def show_report(report: Report, reports: Mapping[str, Path]) -> None:
     """Write the report files, and print the table unless one of them is printed (`-`)."""
     from parity.report import terminal
 
-    if write(report, reports):
+    if write_reports(report, reports):
         return
     # What is piped is as wide as its longest line.
     piped = not sys.stdout.isatty()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.comparison.graphs.runner import GraphRunner
-from parity.comparison.graphs.state import LoadedModel
+from parity.comparison.graphs.state import SubjectModel
 from parity.comparison.graphs.structure import locate
 from parity.comparison.graphs.values import open_values
 from parity.network.graph import Graph, Node
@@ -55,7 +55,7 @@ def find_limits(node: Node) -> tuple[float, float]:
 _NO_LIMITS = (-math.inf, math.inf)
 
 
-def find_blind_spots(runner: GraphRunner, model: LoadedModel) -> list[BlindSpot]:
+def find_blind_spots(runner: GraphRunner, model: SubjectModel) -> list[BlindSpot]:
     """Return what a run of the model cannot show, in execution order.
 
     A clipped activation shows its limit only if a value is beyond it, and a padding its kind only
@@ -76,7 +76,7 @@ def find_blind_spots(runner: GraphRunner, model: LoadedModel) -> list[BlindSpot]
 
 
 def _find_unreached(
-    runner: GraphRunner, model: LoadedModel, nodes: Sequence[Node]
+    runner: GraphRunner, model: SubjectModel, nodes: Sequence[Node]
 ) -> dict[str, BlindSpot]:
     path = runner.folder / "limits.safetensors"
     tensors = dict.fromkeys(node.inputs[0] for node in nodes)

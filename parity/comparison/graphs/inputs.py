@@ -62,7 +62,7 @@ class ChosenArray(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ModelInputs:
+class InputArrays:
     """The arrays that one model is given, by name, in its own axes."""
 
     arrays: Mapping[str, Array]
@@ -103,9 +103,9 @@ def choose_inputs(
     *,
     seed: int,
     others: Sequence[Sequence[DeclaredInput]] = (),
-    chosen: Sequence[ModelInputs] = (),
+    chosen: Sequence[InputArrays] = (),
     preprocess: str | Preprocessing | None = None,
-) -> ModelInputs:
+) -> InputArrays:
     """Return the inputs of one model.
 
     In this order: what the user gives by name, the example that the model's callable returned, what
@@ -124,7 +124,7 @@ def choose_inputs(
         spec.name: _choose_array(request, spec, position, example, others, chosen, seed, prepared)
         for position, spec in enumerate(declared)
     }
-    return ModelInputs(
+    return InputArrays(
         {name: each.array for name, each in found.items()},
         ", ".join(dict.fromkeys(each.source for each in found.values())),
         any(each.is_photograph for each in found.values()),
@@ -137,7 +137,7 @@ def _choose_array(
     position: int,
     example: Mapping[str, Array] | None,
     others: Sequence[Sequence[DeclaredInput]],
-    chosen: Sequence[ModelInputs],
+    chosen: Sequence[InputArrays],
     seed: int,
     preprocess: str | Preprocessing,
 ) -> ChosenArray:
@@ -188,7 +188,7 @@ def find_placeholders(example: Mapping[str, Array]) -> frozenset[str]:
 
 
 def _fill_from_others(
-    shape: Sequence[int | None], position: int, chosen: Sequence[ModelInputs]
+    shape: Sequence[int | None], position: int, chosen: Sequence[InputArrays]
 ) -> tuple[int | None, ...]:
     """Return a shape whose open axes have the lengths of another model's input at the same place.
 

@@ -21,7 +21,7 @@ from parity.numerics.capture import CaptureReader
 from parity.numerics.floor import ROUNDOFF, Floor
 from parity.numerics.measurement import RowErrors, measure_rows
 from parity.numerics.points import ComparisonPoint
-from parity.numerics.verdict import FirstDivergence, StageResult, find_first_failure, judge_rows
+from parity.numerics.verdict import FirstDivergence, PointResult, find_first_failure, judge_rows
 from parity.processes.helpers import start_measurement_helpers
 
 
@@ -29,7 +29,7 @@ from parity.processes.helpers import start_measurement_helpers
 class IsolatedRows:
     """The layers of the stages that fail, each given the reference's input."""
 
-    results: tuple[StageResult, ...]
+    results: tuple[PointResult, ...]
     captures: Mapping[str, Path]
     reference: Path
     """The capture of the reference in float64."""
@@ -37,7 +37,7 @@ class IsolatedRows:
     followers: frozenset[tuple[str, str]] = frozenset()
     """Subjects and rows that read from a row whose shape differs, so that they differ too."""
 
-    def failures(self) -> list[tuple[str, StageResult]]:
+    def failures(self) -> list[tuple[str, PointResult]]:
         """Return each subject and layer that fails in isolation, in execution order."""
         return [
             (name, layer)
@@ -64,9 +64,9 @@ def criteria(state: GraphState) -> Criteria:
 def isolate_stages(
     state: GraphState,
     runner: GraphRunner,
-    stages: Sequence[StageResult],
+    stages: Sequence[PointResult],
     reference: ReferenceRun,
-) -> list[StageResult]:
+) -> list[PointResult]:
     """Return the stages with the error of each part that is given the reference's input."""
     names = list(state.models)
     points = state.table.points(state.request.depth, names)
@@ -85,7 +85,7 @@ def isolate_stages(
 
 
 def isolate_failing_layers(
-    state: GraphState, runner: GraphRunner, stages: Sequence[StageResult]
+    state: GraphState, runner: GraphRunner, stages: Sequence[PointResult]
 ) -> IsolatedRows | None:
     """Run the layers of every stage that fails, each on the reference's input.
 
@@ -137,7 +137,7 @@ def _judge_isolated(
     points: Sequence[ComparisonPoint],
     capture: Path,
     captures: Mapping[str, Path],
-) -> list[StageResult]:
+) -> list[PointResult]:
     """Judge the isolated runs at the points that may fail; the others pass by the smallest floor.
 
     Only the floors of those that may fail are measured.
@@ -188,7 +188,7 @@ def _may_fail(
     return not largest <= limit * ROUNDOFF * scale
 
 
-def _find_followers(state: GraphState, results: Sequence[StageResult], name: str) -> set[str]:
+def _find_followers(state: GraphState, results: Sequence[PointResult], name: str) -> set[str]:
     """Return the rows that fail and read from a row whose shape differs, or an operation that
     is missing and that another one reads before.
 
@@ -223,7 +223,7 @@ def _find_followers(state: GraphState, results: Sequence[StageResult], name: str
 
 
 def locate_divergences(
-    state: GraphState, stages: Sequence[StageResult], layers: IsolatedRows | None
+    state: GraphState, stages: Sequence[PointResult], layers: IsolatedRows | None
 ) -> tuple[FirstDivergence, ...]:
     """Return the divergence of every layer that fails in isolation, in execution order.
 

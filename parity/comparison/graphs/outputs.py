@@ -9,9 +9,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from parity.comparison.graphs.state import LoadedModel
+from parity.comparison.graphs.state import SubjectModel
 from parity.comparison.graphs.values import open_values
-from parity.errors import FlagError
+from parity.errors import PrecisionError
 from parity.network.alignment import Alignment
 from parity.numerics.distance import measure_error
 from parity.processes.children import Children
@@ -24,8 +24,8 @@ SAME = {"float64": 1e-9, "float32": 1e-4}
 
 
 def find_output_difference(
-    reference: LoadedModel,
-    other: LoadedModel,
+    reference: SubjectModel,
+    other: SubjectModel,
     alignment: Alignment,
     children: Children,
     folder: Path,
@@ -36,13 +36,13 @@ def find_output_difference(
     """
     try:
         return _compare(reference, other, alignment, children, folder, "float64")
-    except FlagError:
+    except PrecisionError:
         return _compare(reference, other, alignment, children, folder, "float32")
 
 
 def _compare(
-    reference: LoadedModel,
-    other: LoadedModel,
+    reference: SubjectModel,
+    other: SubjectModel,
     alignment: Alignment,
     children: Children,
     folder: Path,
@@ -77,7 +77,7 @@ def _compare(
 
 @contextmanager
 def _run(
-    model: LoadedModel, tensors: set[str], children: Children, folder: Path, precision: str
+    model: SubjectModel, tensors: set[str], children: Children, folder: Path, precision: str
 ) -> Iterator[Callable[[str], Array]]:
     path = folder / f"outputs.{model.subject.name}.safetensors"
     request = GraphRunRequest(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from parity.comparison.graphs.points import GraphTable
-from parity.comparison.graphs.state import LoadedModel
+from parity.comparison.graphs.state import SubjectModel
 from parity.numerics.floor import PRECISION_FACTORS
 from parity.processes import registry
 
 
 def find_row_precisions(
-    table: GraphTable, reference: LoadedModel, model: LoadedModel, *, requested: str
+    table: GraphTable, reference: SubjectModel, model: SubjectModel, *, requested: str
 ) -> dict[str, str]:
     """Return, by row, the precision that a model computes in where it is below `requested`.
 

@@ -17,7 +17,7 @@ from parity.comparison.graphs import points as graph_points
 from parity.comparison.graphs.given_pairs import GivenTable, read_given_pairs
 from parity.comparison.graphs.inputs import (
     DeclaredInput,
-    ModelInputs,
+    InputArrays,
     choose_inputs,
     find_id_bounds,
     find_placeholders,
@@ -32,7 +32,7 @@ from parity.comparison.graphs.request import (
     select_subjects,
 )
 from parity.comparison.graphs.shared_inputs import resize_inputs, share_inputs
-from parity.comparison.graphs.state import GraphState, LoadedModel
+from parity.comparison.graphs.state import GraphState, SubjectModel
 from parity.comparison.graphs.weight_assignment import WeightAssignment
 from parity.comparison.graphs.weights import align_models
 from parity.comparison.placement import DeviceRequest, Placement, confirm_devices
@@ -42,8 +42,8 @@ from parity.errors import (
     ChildError,
     GraphError,
     InputError,
-    MissingRuntimeError,
     ParityError,
+    RequirementError,
     UsageError,
     WrongFrameworkError,
 )
@@ -120,7 +120,7 @@ class Preparation:
             models = self._export_all(base, models, alignments, weights)
         return self._build_state(subjects, base, models, alignments, weights.files, source)
 
-    def read_models(self) -> tuple[list[GraphSubject], GraphSubject, dict[str, LoadedModel]]:
+    def read_models(self) -> tuple[list[GraphSubject], GraphSubject, dict[str, SubjectModel]]:
         """Load and read the models; return the subjects, the reference, and the models by name.
 
         Raises user errors, and `ChildError` if the reference cannot be loaded and read.
@@ -162,7 +162,7 @@ class Preparation:
         """Load every model, side by side; one of the other framework is loaded there instead."""
         with self.children.threads(max(len(subjects), 1)) as pool:
             futures = {s.name: pool.submit(self._load, s) for s in subjects}
-            return self._collect(futures, (ChildError, MissingRuntimeError))
+            return self._collect(futures, (ChildError, RequirementError))
 
     def _collect(
         self,
@@ -212,7 +212,7 @@ class Preparation:
         return subject, answer, {**hello["versions"], "python": hello["python"]}
 
     def _note_example(
-        self, subject: GraphSubject, example: Mapping[str, Array] | None, chosen: ModelInputs
+        self, subject: GraphSubject, example: Mapping[str, Array] | None, chosen: InputArrays
     ) -> None:
         """Note where the numbers of a model's example show too little to be compared on."""
         if self.request.input is not None or example is None or chosen.source == "the example":
@@ -245,7 +245,7 @@ class Preparation:
         subjects: Sequence[GraphSubject],
         answers: Mapping[str, tuple[GraphSubject, dict[str, Any], dict[str, str]]],
         reference: GraphSubject,
-    ) -> dict[str, LoadedModel]:
+    ) -> dict[str, SubjectModel]:
         declared: dict[str, list[DeclaredInput]] = {}
         examples: dict[str, dict[str, Array] | None] = {}
         for subject in subjects:
@@ -259,7 +259,7 @@ class Preparation:
             # Those that state their inputs first: the others are given the same.
             key=lambda s: _count_open(declared[s.name]),
         )
-        chosen: dict[str, ModelInputs] = {}
+        chosen: dict[str, InputArrays] = {}
         prepared, preprocessing_notes = choose_preprocessing(
             self.request.preprocess, read_stated_models(self.request.onnx_files)
         )
@@ -302,7 +302,7 @@ class Preparation:
         self,
         subject: GraphSubject,
         own: list[DeclaredInput],
-        others: Sequence[ModelInputs],
+        others: Sequence[InputArrays],
     ) -> list[DeclaredInput]:
         """Try another model's input shapes, in every order of their axes and as integers.
 
@@ -355,9 +355,9 @@ class Preparation:
     def _read(
         self,
         subject: GraphSubject,
-        chosen: ModelInputs,
+        chosen: InputArrays,
         answer: tuple[GraphSubject, dict[str, Any], dict[str, str]],
-    ) -> LoadedModel:
+    ) -> SubjectModel:
         """Record a model; where it reads ids, draw them from its whole vocabulary."""
         self.progress(subject.name, "reading the model")
         _, loaded, versions = answer
@@ -368,7 +368,7 @@ class Preparation:
                 arrays = redraw_integers(chosen.arrays, bounds, seed=self.request.seed)
                 chosen = replace(chosen, arrays=arrays)
                 graph, file, seconds = self._record(subject, chosen)
-        return LoadedModel(
+        return SubjectModel(
             subject=subject,
             graph=graph,
             inputs=chosen,
@@ -380,7 +380,7 @@ class Preparation:
         )
 
     def _record(
-        self, subject: GraphSubject, chosen: ModelInputs, label: str = ""
+        self, subject: GraphSubject, chosen: InputArrays, label: str = ""
     ) -> tuple[Graph, Path, float]:
         file = chosen.save(self.folder / f"inputs.{label}{subject.name}.npz")
         path = self.folder / f"graph.{label}{subject.name}.json"
@@ -400,8 +400,8 @@ class Preparation:
         return Graph.from_json(data, subject.name), file, answer["seconds"]
 
     def _add_graph_reader(
-        self, models: dict[str, LoadedModel], reference: GraphSubject
-    ) -> dict[str, LoadedModel]:
+        self, models: dict[str, SubjectModel], reference: GraphSubject
+    ) -> dict[str, SubjectModel]:
         """Where the reference is an ONNX file, PyTorch reads it in float64 as the reference.
 
         ONNX Runtime has no float64 convolution. The file that ONNX Runtime runs stays a subject.
@@ -426,8 +426,8 @@ class Preparation:
         axes cannot be told, is left out. Raises `GraphError` if the reference does not run on them.
         """
         label = "again."
-        base = self._read_again(state.reference, ModelInputs(arrays, "another size"), label)
-        models: dict[str, LoadedModel] = {}
+        base = self._read_again(state.reference, InputArrays(arrays, "another size"), label)
+        models: dict[str, SubjectModel] = {}
         alignments: dict[str, Alignment] = {}
         for name, model in state.models.items():
             if model.subject.name == base.subject.name:
@@ -437,7 +437,7 @@ class Preparation:
             if found is None:
                 continue
             try:
-                again = self._read_again(model, ModelInputs(found, "another size"), label)
+                again = self._read_again(model, InputArrays(found, "another size"), label)
             except (GraphError, InputError):
                 continue
             alignments[name] = align_models(base, again, self._given)
@@ -450,14 +450,16 @@ class Preparation:
         )
         return replace(state, reference=base, models=models, alignments=alignments, table=table)
 
-    def _read_again(self, model: LoadedModel, inputs: ModelInputs, label: str) -> LoadedModel:
+    def _read_again(self, model: SubjectModel, inputs: InputArrays, label: str) -> SubjectModel:
         self.progress(model.subject.name, "reading the model at another size")
         graph, file, _ = self._record(model.subject, inputs, label)
         return replace(model, graph=graph, inputs=inputs, input_file=file)
 
     # Alignment -----------------------------------------------------------------------------------
 
-    def align_all(self, base: LoadedModel, models: dict[str, LoadedModel]) -> dict[str, Alignment]:
+    def align_all(
+        self, base: SubjectModel, models: dict[str, SubjectModel]
+    ) -> dict[str, Alignment]:
         alignments: dict[str, Alignment] = {}
         for name, model in list(models.items()):
             if model is base:
@@ -470,7 +472,7 @@ class Preparation:
 
     # Weights -------------------------------------------------------------------------------------
 
-    def load_weight_source(self, base: LoadedModel, reference: ModelReference) -> LoadedModel:
+    def load_weight_source(self, base: SubjectModel, reference: ModelReference) -> SubjectModel:
         """Load and read the model that `--weights` names, with the reference's inputs."""
         runtime = expect_runtime(reference)
         subject = GraphSubject("weights", runtime, self._new_child(runtime), reference)
@@ -493,19 +495,19 @@ class Preparation:
 
     def _export_all(
         self,
-        base: LoadedModel,
-        models: dict[str, LoadedModel],
+        base: SubjectModel,
+        models: dict[str, SubjectModel],
         alignments: dict[str, Alignment],
         weights: WeightAssignment,
-    ) -> dict[str, LoadedModel]:
+    ) -> dict[str, SubjectModel]:
         """Export the one model of each framework, where there is one; a failure is a note."""
         if not self.request.export:
             return models
-        by_runtime: dict[str, list[LoadedModel]] = {}
+        by_runtime: dict[str, list[SubjectModel]] = {}
         for model in models.values():
             if model.subject.runtime in registry.model_runtimes():
                 by_runtime.setdefault(model.subject.runtime, []).append(model)
-        planned: list[tuple[str, LoadedModel]] = []
+        planned: list[tuple[str, SubjectModel]] = []
         for group in by_runtime.values():
             model = group[0]
             name = f"onnx-{model.subject.name}"
@@ -537,7 +539,7 @@ class Preparation:
         selected = [text.partition("@")[0] for text in self.request.subjects]
         return not selected or name in selected
 
-    def _export(self, model: LoadedModel, name: str) -> LoadedModel:
+    def _export(self, model: SubjectModel, name: str) -> SubjectModel:
         self.progress(model.subject.name, "exporting to ONNX")
         path = self.folder / f"{name}.onnx"
         self._child(model).call(
@@ -559,18 +561,18 @@ class Preparation:
         for spec in declared:
             if spec.name in model.inputs.arrays:
                 arrays[spec.name] = model.inputs.arrays[spec.name]
-        return self._read(subject, ModelInputs(arrays, model.inputs.source), answer)
+        return self._read(subject, InputArrays(arrays, model.inputs.source), answer)
 
     # State ---------------------------------------------------------------------------------------
 
-    def _child(self, model: LoadedModel) -> Child:
+    def _child(self, model: SubjectModel) -> Child:
         return self.children[model.subject.child]
 
     def _build_state(
         self,
         subjects: Sequence[GraphSubject],
-        base: LoadedModel,
-        models: Mapping[str, LoadedModel],
+        base: SubjectModel,
+        models: Mapping[str, SubjectModel],
         alignments: Mapping[str, Alignment],
         weights: Mapping[str, Path],
         source: str,

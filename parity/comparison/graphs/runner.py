@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from parity.comparison.graphs.points import accumulated_terms, find_parts, isolated_terms
-from parity.comparison.graphs.state import GraphState, LoadedModel
+from parity.comparison.graphs.state import GraphState, SubjectModel
 from parity.comparison.identity import build_identity
 from parity.comparison.state import ReferenceRun, SubjectCapture
 from parity.numerics import floor
@@ -187,14 +187,14 @@ class GraphRunner:
         return child_name(runtime, instance=max(taken, default=0) + 1)
 
     def _tensors(
-        self, model: LoadedModel, points: Sequence[ComparisonPoint]
+        self, model: SubjectModel, points: Sequence[ComparisonPoint]
     ) -> tuple[TensorPoint, ...]:
         table = self.state.table
         name = model.subject.name
         own = self.state.reference.subject.name if model is self.state.reference else name
         return tuple(table.by_name(point.row).tensors[own] for point in points)
 
-    def _manifest(self, model: LoadedModel, precision: str) -> dict[str, Any]:
+    def _manifest(self, model: SubjectModel, precision: str) -> dict[str, Any]:
         return {
             "subject": model.subject.name,
             "runtime": dict(model.versions),

@@ -12,7 +12,7 @@ from parity.comparison.results import Level, Outcome
 from parity.comparison.semantics import FOLDED_CONSTANTS, float64_criteria
 from parity.comparison.state import ReferenceRun
 from parity.errors import ParityError
-from parity.numerics.verdict import StageResult, find_first_failure
+from parity.numerics.verdict import PointResult, find_first_failure
 from parity.processes import registry
 
 
@@ -62,7 +62,7 @@ def judge_semantics(state: GraphState, runner: GraphRunner, reference: Reference
 
 def _run_and_judge(
     state: GraphState, runner: GraphRunner, reference: ReferenceRun, name: str
-) -> list[StageResult]:
+) -> list[PointResult]:
     points = state.table.points(state.request.depth, list(state.models))
     capture: Path = runner.run_float64(name, points, "float64").path
     judged = float64_criteria(criteria(state), name)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.comparison.graphs.inputs import ModelInputs
-from parity.comparison.graphs.state import LoadedModel
+from parity.comparison.graphs.inputs import InputArrays
+from parity.comparison.graphs.state import SubjectModel
 from parity.errors import UsageError
 from parity.network.alignment import Alignment
 
@@ -19,8 +19,8 @@ Array = NDArray[Any]
 
 
 def share_inputs(
-    base: LoadedModel, model: LoadedModel, alignment: Alignment, file: Path | None = None
-) -> LoadedModel:
+    base: SubjectModel, model: SubjectModel, alignment: Alignment, file: Path | None = None
+) -> SubjectModel:
     """Return the model with the inputs of `base`, which are saved in `file` or its own file.
 
     Raises `UsageError` where the number of values differs.
@@ -38,12 +38,12 @@ def share_inputs(
             )
         value = source if rearrangement is None else rearrangement.invert(source, own.shape)
         arrays[other_name] = np.ascontiguousarray(value.reshape(own.shape)).astype(own.dtype)
-    inputs = ModelInputs(arrays, base.inputs.source)
+    inputs = InputArrays(arrays, base.inputs.source)
     file = inputs.save(model.input_file if file is None else file)
     return replace(model, inputs=inputs, input_file=file)
 
 
-def find_open_axes(model: LoadedModel) -> dict[str, tuple[int, ...]]:
+def find_open_axes(model: SubjectModel) -> dict[str, tuple[int, ...]]:
     """Return, by input, the axes that the model states to take any length, the batch left out."""
     return {
         port.name: tuple(axis for axis, size in enumerate(port.declared) if axis and size is None)
@@ -53,7 +53,7 @@ def find_open_axes(model: LoadedModel) -> dict[str, tuple[int, ...]]:
 
 
 def resize_inputs(
-    model: LoadedModel, alignment: Alignment, arrays: Mapping[str, Array]
+    model: SubjectModel, alignment: Alignment, arrays: Mapping[str, Array]
 ) -> dict[str, Array] | None:
     """Return inputs of the model with the shapes of the reference's `arrays`, which may be others.
 

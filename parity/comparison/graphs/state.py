@@ -11,7 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from parity.comparison.graphs.inputs import ModelInputs
+from parity.comparison.graphs.inputs import InputArrays
 from parity.comparison.graphs.points import GraphTable
 from parity.comparison.graphs.request import GraphRequest, GraphSubject
 from parity.comparison.placement import Placement
@@ -23,12 +23,12 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class LoadedModel:
+class SubjectModel:
     """A model that its child has loaded and read."""
 
     subject: GraphSubject
     graph: Graph
-    inputs: ModelInputs
+    inputs: InputArrays
     input_file: Path
     brings_weights: bool
     versions: Mapping[str, str]
@@ -36,7 +36,7 @@ class LoadedModel:
     notes: tuple[str, ...] = ()
 
 
-MAX_KEPT_WEIGHTS = 2**30
+KEPT_WEIGHT_BYTES = 2**30
 """The bytes of weights that are kept once they are read, beside those of the last two files."""
 
 
@@ -52,7 +52,7 @@ class WeightFiles:
         if values is None:
             values = load_npz(path)
         self._kept[path] = values
-        while len(self._kept) > 2 and self._count_bytes() > MAX_KEPT_WEIGHTS:
+        while len(self._kept) > 2 and self._count_bytes() > KEPT_WEIGHT_BYTES:
             self._kept.pop(next(iter(self._kept)))
         return values
 
@@ -66,8 +66,8 @@ class GraphState:
 
     request: GraphRequest
     folder: Path
-    reference: LoadedModel
-    models: Mapping[str, LoadedModel]
+    reference: SubjectModel
+    models: Mapping[str, SubjectModel]
     """By subject, those that are compared; the reference may be one of them."""
     alignments: Mapping[str, Alignment]
     """By subject, from the reference to it; none for the reference itself."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.comparison.graphs.layout import is_signal, move_channels_first
-from parity.comparison.graphs.state import LoadedModel
+from parity.comparison.graphs.state import SubjectModel
 from parity.network import kinds
 from parity.network.alignment import Alignment, NodePair, infer_axes
 from parity.network.graph import Graph, Node
@@ -61,7 +61,7 @@ class PairDifference:
 
 
 def find_differences(
-    reference: LoadedModel, model: LoadedModel, alignment: Alignment
+    reference: SubjectModel, model: SubjectModel, alignment: Alignment
 ) -> list[PairDifference]:
     """Return the differences of the paired operations, in the reference's execution order."""
     found: list[PairDifference] = []

@@ -12,18 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.comparison.graphs.blind_spots import BlindSpot, find_blind_spots
-from parity.comparison.graphs.inputs import ModelInputs, find_id_bounds, redraw_integers
+from parity.comparison.graphs.inputs import InputArrays, find_id_bounds, redraw_integers
 from parity.comparison.graphs.isolation import criteria
 from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.shared_inputs import find_open_axes, share_inputs
-from parity.comparison.graphs.state import GraphState, LoadedModel
+from parity.comparison.graphs.state import GraphState, SubjectModel
 from parity.comparison.judging import judge_captures
-from parity.comparison.repeats import read_checksums, summarise_trial
+from parity.comparison.repeats import find_worst_result, read_checksums
 from parity.comparison.results import InputTrial, Repeatability
 from parity.comparison.state import SubjectCapture
 from parity.errors import SUBJECT_ERRORS, ParityError
 from parity.network import inputs
-from parity.numerics.verdict import StageResult, Status
+from parity.numerics.verdict import PointResult, Status
 from parity.text import describe_remaining
 
 Array = NDArray[Any]
@@ -76,10 +76,10 @@ def compare_other_inputs(
     patterns = make_stress_inputs(state.reference) if state.request.stress else {}
     total, start = state.request.seeds + len(patterns), time.perf_counter()
 
-    def run_next(at: int, name: str, arrays: Mapping[str, Array]) -> list[StageResult]:
+    def run_next(at: int, name: str, arrays: Mapping[str, Array]) -> list[PointResult]:
         left = describe_remaining(at, total, time.perf_counter() - start)
         runner.progress("parity", f"input {name}, {at + 1} of {total}{left}")
-        return _compare_on(runner, trials, name, arrays)
+        return _compare_on_input(runner, trials, name, arrays)
 
     for at in range(state.request.seeds):
         seed = state.request.seed + at + 1
@@ -94,7 +94,7 @@ def compare_other_inputs(
     return trials
 
 
-def make_stress_inputs(model: LoadedModel) -> dict[str, dict[str, Array]]:
+def make_stress_inputs(model: SubjectModel) -> dict[str, dict[str, Array]]:
     """Return inputs with values that ordinary ones do not have, by name.
 
     Floating inputs get patterns, and inputs that an embedding reads the first and the last id;
@@ -114,7 +114,7 @@ def make_stress_inputs(model: LoadedModel) -> dict[str, dict[str, Array]]:
     return found
 
 
-def _draw(model: LoadedModel, seed: int) -> dict[str, Array]:
+def _draw(model: SubjectModel, seed: int) -> dict[str, Array]:
     """Return the inputs with floating noise and ids drawn anew; other integers stay."""
     found = dict(model.inputs.arrays)
     for position, (name, array) in enumerate(found.items()):
@@ -124,12 +124,12 @@ def _draw(model: LoadedModel, seed: int) -> dict[str, Array]:
     return redraw_integers(found, find_id_bounds(model.graph), seed=seed)
 
 
-def _compare_on(
+def _compare_on_input(
     runner: GraphRunner, trials: Trials, name: str, arrays: Mapping[str, Array]
-) -> list[StageResult]:
+) -> list[PointResult]:
     """Compare on inputs of the same shapes; add the result to `trials`."""
     state = runner.state
-    base = replace(state.reference, inputs=ModelInputs(arrays, name))
+    base = replace(state.reference, inputs=InputArrays(arrays, name))
     base = replace(base, input_file=base.inputs.save(runner.folder / "inputs.trial.npz"))
     models = {}
     for subject, model in state.models.items():
@@ -143,7 +143,7 @@ def _compare_on(
     )
 
 
-def _compare(runner: GraphRunner, trials: Trials, name: str) -> list[StageResult]:
+def _compare(runner: GraphRunner, trials: Trials, name: str) -> list[PointResult]:
     """Run the reference and the subjects of a state, judge them, and add the result to `trials`."""
     state = runner.state
     points = state.table.points(state.request.depth, list(state.models))
@@ -167,7 +167,7 @@ def _compare(runner: GraphRunner, trials: Trials, name: str) -> list[StageResult
     if not captures:
         return []
     stages = judge_captures(reference.capture, reference.floors, captures, points, criteria(state))
-    trials.results.append(summarise_trial(name, shape, stages))
+    trials.results.append(find_worst_result(name, shape, stages))
     return stages
 
 
@@ -186,7 +186,7 @@ def _show_blind_spots(runner: GraphRunner, trials: Trials) -> None:
             name: (array * scale).astype(array.dtype) if array.dtype.kind == "f" else array
             for name, array in arrays.items()
         }
-        base = replace(runner.state.reference, inputs=ModelInputs(scaled, "scaled"))
+        base = replace(runner.state.reference, inputs=InputArrays(scaled, "scaled"))
         base = replace(base, input_file=base.inputs.save(runner.folder / "inputs.scaled.npz"))
         left = len(find_blind_spots(runner, base))
         if left < best[0]:
@@ -197,7 +197,7 @@ def _show_blind_spots(runner: GraphRunner, trials: Trials) -> None:
     if best[1] > 1:
         name = f"input ×{best[1]:g}"
         runner.progress("parity", f"input {name}")
-        _compare_on(runner, trials, name, best[2])
+        _compare_on_input(runner, trials, name, best[2])
         remedy = f"; also compared on the {name}"
         remedy += ", which shows it" if not best[0] else f", which shows {len(spots) - best[0]}"
     trials.notes.append(f"this input cannot show {_describe(spots)}{remedy}")
@@ -238,7 +238,7 @@ def _compare_at_other_size(
 
 
 def _resize(
-    model: LoadedModel, axes: Mapping[str, tuple[int, ...]], *, seed: int
+    model: SubjectModel, axes: Mapping[str, tuple[int, ...]], *, seed: int
 ) -> dict[str, Array]:
     """Return inputs with another length of their open axes: noise, ids, masks of ones."""
     found = {}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from parity.comparison.graphs.calibration import find_norms
 from parity.comparison.graphs.request import FLOAT64, GraphRequest
-from parity.comparison.graphs.state import LoadedModel
+from parity.comparison.graphs.state import SubjectModel
 from parity.comparison.graphs.values import open_values
 from parity.comparison.graphs.weights import align_models, transfer_weights
 from parity.comparison.settings import OWN, RANDOM
@@ -54,10 +54,10 @@ class WeightAssignment:
 
     def assign(
         self,
-        base: LoadedModel,
-        models: Mapping[str, LoadedModel],
+        base: SubjectModel,
+        models: Mapping[str, SubjectModel],
         alignments: dict[str, Alignment],
-        load_model: Callable[[ModelReference], LoadedModel],
+        load_model: Callable[[ModelReference], SubjectModel],
     ) -> str:
         """Give every model its weights; return which they are, for the report.
 
@@ -95,7 +95,7 @@ class WeightAssignment:
         return text
 
     @contextlib.contextmanager
-    def _keep_failure(self, name: str, base: LoadedModel) -> Iterator[None]:
+    def _keep_failure(self, name: str, base: SubjectModel) -> Iterator[None]:
         """Keep the error of a runtime that fails; the others go on, but not without the base."""
         try:
             yield
@@ -113,10 +113,10 @@ class WeightAssignment:
 
     def _choose_source(
         self,
-        base: LoadedModel,
-        models: Mapping[str, LoadedModel],
-        load_model: Callable[[ModelReference], LoadedModel],
-    ) -> tuple[LoadedModel, tuple[str, ...], str]:
+        base: SubjectModel,
+        models: Mapping[str, SubjectModel],
+        load_model: Callable[[ModelReference], SubjectModel],
+    ) -> tuple[SubjectModel, tuple[str, ...], str]:
         """Return the model whose weights are copied, the models that get them, and a sentence."""
         given = self.request.weights
         if given == RANDOM:
@@ -138,10 +138,10 @@ class WeightAssignment:
     def _find_given(
         self,
         given: str,
-        base: LoadedModel,
-        models: Mapping[str, LoadedModel],
-        load_model: Callable[[ModelReference], LoadedModel],
-    ) -> tuple[LoadedModel, tuple[str, ...], str]:
+        base: SubjectModel,
+        models: Mapping[str, SubjectModel],
+        load_model: Callable[[ModelReference], SubjectModel],
+    ) -> tuple[SubjectModel, tuple[str, ...], str]:
         """Return the model that has the weights of a checkpoint or reference, and the others."""
         if model_files.is_checkpoint(given):
             source = self._load_checkpoint(given, base, models)
@@ -160,8 +160,8 @@ class WeightAssignment:
         return source, tuple(models), f"those of {given}, copied by the alignment into all"
 
     def _load_checkpoint(
-        self, path: str, base: LoadedModel, models: Mapping[str, LoadedModel]
-    ) -> LoadedModel:
+        self, path: str, base: SubjectModel, models: Mapping[str, SubjectModel]
+    ) -> SubjectModel:
         """Load a checkpoint into the first model whose weights it has, and return that model."""
         suffixes = registry.checkpoint_suffixes()
         runtime = next((r for s, r in suffixes.items() if path.lower().endswith(s)), None)
@@ -191,7 +191,7 @@ class WeightAssignment:
         fits = "" if len(candidates) == 1 else f"; it fits none of {_join(candidates)}"
         raise WeightError(f"{errors[0]}{fits}")
 
-    def _draw(self, base: LoadedModel, values: Mapping[str, Array]) -> dict[str, Array]:
+    def _draw(self, base: SubjectModel, values: Mapping[str, Array]) -> dict[str, Array]:
         """Give a model seeded weights, and its batch norms the statistics of the input."""
         drawn = draw_weights(base.graph, values, seed=self.request.seed)
         drawn = {**values, **drawn}
@@ -200,7 +200,7 @@ class WeightAssignment:
         self._write(base, drawn)
         return drawn
 
-    def _calibrate(self, base: LoadedModel, values: Mapping[str, Array]) -> dict[str, Array]:
+    def _calibrate(self, base: SubjectModel, values: Mapping[str, Array]) -> dict[str, Array]:
         """Return the weights with the statistics of batch norms measured on the input.
 
         With a mean of 0 and a variance of 1 activations shrink or grow from layer to layer, which
@@ -220,20 +220,20 @@ class WeightAssignment:
 
     # Copies --------------------------------------------------------------------------------------
 
-    def read(self, model: LoadedModel) -> dict[str, Array]:
+    def read(self, model: SubjectModel) -> dict[str, Array]:
         """Return the weights that a model now has; keep their file."""
         path = self.folder / f"weights.{model.subject.name}.npz"
         self._child(model).call("save_parameters", path=str(path))
         self.files[model.subject.name] = path
         return load_npz(path)
 
-    def _write(self, model: LoadedModel, values: Mapping[str, Array]) -> None:
+    def _write(self, model: SubjectModel, values: Mapping[str, Array]) -> None:
         """Give a model its weights; keep their file."""
         path = self.folder / f"weights.{model.subject.name}.npz"
         self._load(model, values, path)
         self.files[model.subject.name] = path
 
-    def _load(self, model: LoadedModel, values: Mapping[str, Array], path: Path) -> None:
+    def _load(self, model: SubjectModel, values: Mapping[str, Array], path: Path) -> None:
         """Set the weights in the model's child, which reads them from a file."""
         save_npz(path, values)
         self._values.pop(model.subject.name, None)
@@ -241,8 +241,8 @@ class WeightAssignment:
 
     def _copy(
         self,
-        source: LoadedModel,
-        model: LoadedModel,
+        source: SubjectModel,
+        model: SubjectModel,
         alignment: Alignment,
         values: Mapping[str, Array],
     ) -> Alignment:
@@ -265,8 +265,8 @@ class WeightAssignment:
 
     def _prove_on_copy(
         self,
-        base: LoadedModel,
-        model: LoadedModel,
+        base: SubjectModel,
+        model: SubjectModel,
         alignment: Alignment,
         values: Mapping[str, Array],
     ) -> Alignment:
@@ -283,7 +283,7 @@ class WeightAssignment:
             self._load(model, own, path)
 
     def check_values(
-        self, base: LoadedModel, model: LoadedModel, alignment: Alignment
+        self, base: SubjectModel, model: SubjectModel, alignment: Alignment
     ) -> Alignment:
         """Return the alignment, checked by the tensors of a run with equal weights."""
         self.progress(model.subject.name, "checking the pairs by their values")
@@ -300,7 +300,7 @@ class WeightAssignment:
             )
             return alignment
 
-    def _read_values(self, model: LoadedModel, tensors: set[str]) -> ValueReader:
+    def _read_values(self, model: SubjectModel, tensors: set[str]) -> ValueReader:
         """Return the tensors of a run that serves every check against this model."""
         known, reader = self._values.get(model.subject.name, (set[str](), None))
         if reader is None or not tensors <= known:
@@ -309,7 +309,7 @@ class WeightAssignment:
             self._values[model.subject.name] = tensors, reader
         return reader
 
-    def _open_values(self, model: LoadedModel, tensors: set[str]) -> Any:
+    def _open_values(self, model: SubjectModel, tensors: set[str]) -> Any:
         path = self.folder / f"values.{model.subject.name}.safetensors"
         request = GraphRunRequest(
             inputs=str(model.input_file),
@@ -319,19 +319,19 @@ class WeightAssignment:
         self._child(model).call("run_graph", **request.to_json())
         return open_values(path)
 
-    def _child(self, model: LoadedModel) -> Child:
+    def _child(self, model: SubjectModel) -> Child:
         return self.children[model.subject.child]
 
 
-def _list_tensors(model: LoadedModel) -> set[str]:
+def _list_tensors(model: SubjectModel) -> set[str]:
     return {tensor for node in model.graph.nodes for tensor in node.outputs}
 
 
-def _others(models: Mapping[str, LoadedModel], source: LoadedModel) -> tuple[str, ...]:
+def _others(models: Mapping[str, SubjectModel], source: SubjectModel) -> tuple[str, ...]:
     return tuple(name for name, model in models.items() if model is not source)
 
 
-def _require_numbers(model: LoadedModel, values: Mapping[str, Array]) -> None:
+def _require_numbers(model: SubjectModel, values: Mapping[str, Array]) -> None:
     """Raise `WeightError` for NaN, behind which all models compute the same NaN.
 
     Infinity is left: masks are made of it.
@@ -341,13 +341,13 @@ def _require_numbers(model: LoadedModel, values: Mapping[str, Array]) -> None:
         raise WeightError(f"{_title(model)}: its weights have NaN: {join_first(names)}")
 
 
-def _is_graph(model: LoadedModel) -> bool:
+def _is_graph(model: SubjectModel) -> bool:
     """Return whether a framework's child has read an ONNX file."""
     reference = model.subject.reference
     return reference is not None and reference.runtime in registry.graph_runtimes()
 
 
-def _title(model: LoadedModel) -> str:
+def _title(model: SubjectModel) -> str:
     """Return the subject's name, for both readings of an ONNX file."""
     return model.subject.name.removesuffix(FLOAT64)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from parity.comparison.graphs.given_pairs import GivenTable
 from parity.comparison.graphs.norm_pairs import pair_norms
-from parity.comparison.graphs.state import LoadedModel
+from parity.comparison.graphs.state import SubjectModel
 from parity.errors import WeightError
 from parity.network import alignment as aligning
 from parity.network.alignment import Alignment, GivenPair, WeightPair, align
@@ -32,7 +32,7 @@ class WeightDifference:
 
 
 def align_models(
-    reference: LoadedModel, other: LoadedModel, given: GivenTable | None = None
+    reference: SubjectModel, other: SubjectModel, given: GivenTable | None = None
 ) -> Alignment:
     """Pair the layers of two models; `AlignmentError` has their names.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from parity.errors import DeviceMemoryError, MissingRuntimeError
+from parity.errors import DeviceMemoryError, RequirementError
 from parity.explain.reruns import FailingRun, Rerun
 
 NAME = "batch-frozen"
@@ -19,7 +19,7 @@ COUNTS = (1, 2, 3)
 def propose_reruns(run: FailingRun) -> Iterator[Rerun]:
     if not run.runs_graph or (run.error is None and not run.shape_differs):
         return
-    if isinstance(run.error, (DeviceMemoryError, MissingRuntimeError)):
+    if isinstance(run.error, (DeviceMemoryError, RequirementError)):
         # Fewer images at a time would also fit into a small GPU.
         return
     for count in dict.fromkeys([run.declared_batch or COUNTS[0], *COUNTS]):

@@ -23,7 +23,7 @@ from typing import Any, Self
 import parity
 from parity import temporary
 from parity.defaults import THREADS_VARIABLE
-from parity.errors import MissingRuntimeError
+from parity.errors import RequirementError
 from parity.processes.executors.server import run_task
 from parity.processes.executors.tasks import Task, TaskOutcome, TaskRunner, create_runner, load_name
 from parity.processes.origin import install_command
@@ -52,7 +52,7 @@ class RayExecutor:
 
     `address` is that of a running cluster; without one a cluster is started on this machine, with
     room for `count` tasks, and ended at the end. `factory` names the class of the runner. Raises
-    `MissingRuntimeError` where Ray is not installed, or the cluster cannot be reached.
+    `RequirementError` where Ray is not installed, or the cluster cannot be reached.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class RayExecutor:
         except Exception as error:
             where = self._address or "a cluster on this machine"
             text = " ".join(str(error).split()) or type(error).__name__
-            raise MissingRuntimeError(f"ray: {where} cannot be reached: {text[:300]}") from error
+            raise RequirementError(f"ray: {where} cannot be reached: {text[:300]}") from error
 
     def list_machines(self, describe: str) -> list[Any]:
         """Return what the function `describe`, `module:name`, returns on each kind of node."""
@@ -136,7 +136,7 @@ class RayExecutor:
                 if machine not in found:
                     found.append(machine)
         if not found:
-            raise MissingRuntimeError(f"ray: no node answered within {_MACHINES_S:g} s")
+            raise RequirementError(f"ray: no node answered within {_MACHINES_S:g} s")
         return found
 
     def run(self, tasks: Iterable[Task]) -> Iterator[TaskOutcome]:
@@ -258,7 +258,7 @@ def _import_ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise MissingRuntimeError(f"ray: {error}; {install_command('ray', ['ray'])}") from error
+        raise RequirementError(f"ray: {error}; {install_command('ray', ['ray'])}") from error
     return ray
 
 
@@ -277,7 +277,7 @@ def _keep_handlers() -> Iterator[None]:
 
 
 def _require_reachable(address: str) -> None:
-    """Raise `MissingRuntimeError` unless something listens at a host and port.
+    """Raise `RequirementError` unless something listens at a host and port.
 
     Ray itself would try for minutes.
     """
@@ -289,7 +289,7 @@ def _require_reachable(address: str) -> None:
             pass
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise MissingRuntimeError(
+        raise RequirementError(
             f"ray: {address} cannot be reached: {reason}; `ray status --address {address}` on a "
             "node says whether the cluster runs"
         ) from error

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from parity.numerics.floor import PRECISION_FACTORS
-from parity.numerics.verdict import StageResult, Status, SubjectResult
+from parity.numerics.verdict import PointResult, Status, SubjectResult
 from parity.report import cause_pages, charts, reliability, side_by_side, templates, wording
 from parity.report.codec import to_json
-from parity.report.model import ErrorProfile, Report
+from parity.report.model import ErrorMap, Report
 
 SUFFIX = ".html"
 
@@ -141,7 +141,7 @@ def _build_rows(report: Report) -> Iterator[dict[str, Any]]:
 
 
 def _build_cell(
-    stage: StageResult, name: str, growth: float | None, limit: float
+    stage: PointResult, name: str, growth: float | None, limit: float
 ) -> dict[str, Any]:
     result = stage.subjects.get(name)
     is_missing = result is None or result.status is Status.MISSING
@@ -164,7 +164,7 @@ def _bar_percentage(result: SubjectResult, limit: float) -> int:
     return 100 if ratio == math.inf else round(min(50 + 50 * math.log10(ratio) / 3, 100))
 
 
-def _list_failures(report: Report) -> list[tuple[StageResult, str, SubjectResult, str]]:
+def _list_failures(report: Report) -> list[tuple[PointResult, str, SubjectResult, str]]:
     """Return the failing values, in execution order."""
     failures = [
         (stage, name, stage.subjects[name], wording.describe_origin(stage, name))
@@ -175,7 +175,7 @@ def _list_failures(report: Report) -> list[tuple[StageResult, str, SubjectResult
     return failures[:_MAX_FAILURES]
 
 
-def _describe_profile(profile: ErrorProfile, limit: float) -> str:
+def _describe_profile(profile: ErrorMap, limit: float) -> str:
     """Return the profile as a sentence."""
     allowed = profile.floor_max * limit
     above = sum(error > allowed for error in profile.channels)

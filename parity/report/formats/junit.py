@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from parity.numerics.verdict import StageResult, Status
+from parity.numerics.verdict import PointResult, Status
 from parity.report import wording
 from parity.report.model import Outcome, Report, Verdict
 
@@ -91,7 +91,7 @@ def build_cases(report: Report) -> Iterator[JUnitCase]:
             yield _build_case(report, name, stage)
 
 
-def _build_case(report: Report, name: str, stage: StageResult) -> JUnitCase:
+def _build_case(report: Report, name: str, stage: PointResult) -> JUnitCase:
     result = stage.subjects.get(name)
     if result is None or result.status is Status.MISSING:
         reason = result.message if result is not None else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from parity.numerics.verdict import StageResult, Status, SubjectResult
+from parity.numerics.verdict import PointResult, Status, SubjectResult
 from parity.report import wording
 from parity.report.model import Outcome, Report, Verdict
 from parity.report.reliability import describe_reliability
@@ -87,7 +87,7 @@ def render_github_annotations(
     ]
 
 
-def _table(report: Report, stages: Iterable[StageResult]) -> str:
+def _table(report: Report, stages: Iterable[PointResult]) -> str:
     names = list(report.subjects)
     head = [report.depth, "shape", "floor", *names, "status"]
     lines = [_line(map(_escape, head)), _line(["---", "---", *["---:"] * (len(names) + 1), "---"])]

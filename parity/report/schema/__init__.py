@@ -236,8 +236,8 @@ class PairResult(JsonModel):
     rel_l2: Figure
 
 
-class StageResult(JsonModel):
-    data = verdicts.StageResult
+class PointResult(JsonModel):
+    data = verdicts.PointResult
 
     name: str
     stage: str
@@ -279,8 +279,8 @@ class Cause(JsonModel):
     remedy: str = ""
 
 
-class ErrorProfile(JsonModel):
-    data = reports.ErrorProfile
+class ErrorMap(JsonModel):
+    data = reports.ErrorMap
 
     stage: str
     row: str
@@ -352,7 +352,7 @@ class Report(JsonModel):
     weights: WeightFacts
     subjects: Mapping[str, SubjectFacts]
     levels: Levels
-    stages: tuple[StageResult, ...]
+    stages: tuple[PointResult, ...]
     first_divergence: FirstDivergence | None
     causes: tuple[Cause, ...]
     environment: Mapping[str, Any]
@@ -362,7 +362,7 @@ class Report(JsonModel):
     notes: tuple[Note, ...] = ()
     divergences: tuple[FirstDivergence, ...] = ()
     attribution: Annotated[tuple[str, ...], Field(alias="blame")] = ()
-    profile: ErrorProfile | None = None
+    profile: ErrorMap | None = None
     decision: LabelAgreement | None = None
     predictions: Mapping[str, Prediction] = {}
     class_names: str = ""

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from parity.errors import FlagError, MissingRuntimeError, UsageError
+from parity.errors import PrecisionError, RequirementError, UsageError
 from parity.processes import probe
 
 NAMES = {"cpu": "cpu:0", "gpu": "gpu:0"}
@@ -42,7 +42,7 @@ def require_float64() -> None:
 def pin_flags(precision: str, device: str, *, xla: bool = False) -> dict[str, Any]:
     """Set every flag of the backend that affects the arithmetic, read each back, return them.
 
-    Raises `FlagError` for a flag that did not take effect.
+    Raises `PrecisionError` for a flag that did not take effect.
     """
     flags: dict[str, Any] = _PINS[keras.backend.backend()](precision == "tf32", device, precision)
     return {**flags, "xla": xla}
@@ -128,18 +128,18 @@ _FLAGS = {"tensorflow": _tensorflow_flags, "jax": _jax_flags, "torch": _torch_fl
 
 
 def _require_flags(actual: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Raise `FlagError` for the first flag whose actual value is not the expected one."""
+    """Raise `PrecisionError` for the first flag whose actual value is not the expected one."""
     for name, value in expected.items():
         if actual[name] != value:
             module = import_backend()
-            raise FlagError(
+            raise PrecisionError(
                 f"{module.__name__} {module.__version__}: {name} was set to {value} and is "
                 f"{actual[name]}: the precision would not be the requested one"
             )
 
 
 def require_device(device: str) -> None:
-    """Raise `MissingRuntimeError` with what the backend lacks for `device`."""
+    """Raise `RequirementError` with what the backend lacks for `device`."""
     if device == "cpu":
         return
     name = keras.backend.backend()
@@ -152,13 +152,13 @@ def require_device(device: str) -> None:
         return
     version = import_backend().__version__
     if name == "jax":
-        raise MissingRuntimeError(
+        raise RequirementError(
             f"keras: jax {version} finds no GPU; pip install a CUDA build (jax[cuda12])"
         )
     lines = probe.find_problems("keras", gpu=True)
     if lines:
-        raise MissingRuntimeError(lines[0])
-    raise MissingRuntimeError(f"keras: tensorflow {version} finds no GPU that it can use")
+        raise RequirementError(lines[0])
+    raise RequirementError(f"keras: tensorflow {version} finds no GPU that it can use")
 
 
 def list_devices() -> list[str]:

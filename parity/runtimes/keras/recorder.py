@@ -22,7 +22,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.errors import FlagError
+from parity.errors import PrecisionError
 from parity.network.arrays import REAL_DTYPES
 from parity.runtimes.keras import float64
 from parity.runtimes.keras.doors import Doors, find_functions, name_scope, require_doors
@@ -297,7 +297,7 @@ class Recorder:
             settings = dict(zip(rest[::2], rest[1::2], strict=True))
             array = float64.compute(args[1], [np.asarray(tensor) for tensor in inputs], settings)
             if array is None:
-                raise FlagError(f"TensorFlow's {args[1]} cannot be computed in float64")
+                raise PrecisionError(f"TensorFlow's {args[1]} cannot be computed in float64")
             wide = self._tf.constant(array, self._tf.float64)
         finally:
             self._busy = False

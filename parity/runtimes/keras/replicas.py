@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from parity.errors import FlagError
+from parity.errors import PrecisionError
 from parity.runtimes.devices import is_device
 from parity.runtimes.keras import device as keras_device
 from parity.runtimes.keras import load
@@ -30,7 +30,7 @@ class Replica:
     """The weights of a model in another precision, or on another device, and where they belong."""
 
     def __init__(self, model: Any, dtype: str, device: str) -> None:
-        """Raises `FlagError` where the model's layers cannot compute in `dtype`."""
+        """Raises `PrecisionError` where the model's layers cannot compute in `dtype`."""
         self.model = model
         self.dtype = dtype
         self.device = device
@@ -148,7 +148,7 @@ def _require_plain(layer: Any, dtype: str) -> Any:
     """Return the policy that makes a layer compute in `dtype`; None for a layer of integers."""
     policy = layer._dtype_policy
     if getattr(policy, "quantization_mode", None) is not None:
-        raise FlagError(
+        raise PrecisionError(
             f"{layer.path or layer.name}: its weights are quantised ({policy.name}): it cannot "
             f"compute in {dtype}"
         )

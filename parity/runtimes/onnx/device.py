@@ -14,7 +14,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NotImplemented_
 
 from parity.defaults import find_thread_limit
-from parity.errors import FlagError, MissingRuntimeError, ProviderFallbackError, UsageError
+from parity.errors import PrecisionError, ProviderFallbackError, RequirementError, UsageError
 from parity.processes import probe
 from parity.runtimes.onnx.about import ABOUT
 
@@ -48,14 +48,14 @@ def providers(device: str, precision: str) -> list[Any]:
 
 
 def require_device(device: str) -> None:
-    """Raise `MissingRuntimeError` with what this build of ONNX Runtime lacks for `device`."""
+    """Raise `RequirementError` with what this build of ONNX Runtime lacks for `device`."""
     if device == "cpu":
         return
     lines = probe.find_problems("onnx", gpu=False)
     if lines:
-        raise MissingRuntimeError(lines[0])
+        raise RequirementError(lines[0])
     if CUDA not in ort.get_available_providers():
-        raise MissingRuntimeError(
+        raise RequirementError(
             f"onnx: onnxruntime {ort.__version__} is a CPU build; {ABOUT.gpu_remedy}"
         )
     _preload_cuda()
@@ -115,7 +115,7 @@ def create_session(
 def require_provider(session: Any, device: str, precision: str) -> dict[str, Any]:
     """Return a session's flags; raises `ProviderFallbackError` unless it runs on `device`.
 
-    Also raises `FlagError` for a flag that did not take effect.
+    Also raises `PrecisionError` for a flag that did not take effect.
     `onnxruntime.get_available_providers()` lists what was built; only the session knows what was
     loaded (onnxruntime#23372).
     """
@@ -131,7 +131,7 @@ def require_provider(session: Any, device: str, precision: str) -> dict[str, Any
     actual = session.get_provider_options().get(CUDA, {})
     for name, value in providers(device, precision)[0][1].items():
         if str(actual.get(name)) != value:
-            raise FlagError(
+            raise PrecisionError(
                 f"onnxruntime {ort.__version__}: {name} was set to {value} and is "
                 f"{actual.get(name)}: the run would not be the requested one"
             )

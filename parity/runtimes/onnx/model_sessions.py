@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from exporters import graph as onnx_graph
-from parity.errors import FlagError, GraphError, ParityError
+from parity.errors import GraphError, ParityError, PrecisionError
 from parity.network.graph import Graph
 from parity.numerics.distance import measure_error
 from parity.runtimes.graph_framework import GraphHook, GraphRun, InputSpec
@@ -120,12 +120,12 @@ class ModelSessions(GraphOperations):
 
     def copy_to_precision(self, precision: str, device: str = "cpu") -> SessionModel:
         if precision == "float64":
-            raise FlagError(
+            raise PrecisionError(
                 "onnx: ONNX Runtime has no float64 convolutions; the float64 reading of an ONNX "
                 "file is run by PyTorch"
             )
         if precision == "tf32" and device == "cpu":
-            raise FlagError("onnx: tf32 is a precision of GPUs; expected float32 on the CPU")
+            raise PrecisionError("onnx: tf32 is a precision of GPUs; expected float32 on the CPU")
         return self.subject.copy(replace(self.subject.settings, precision=precision, device=device))
 
     def open_whole_session(self, settings: SessionSettings) -> Any:

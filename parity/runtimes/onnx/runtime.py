@@ -68,7 +68,7 @@ class Runtime(OnnxPieces):
         return onnx_device.require_provider(session, device, precision)
 
     def require_device(self, *, device: str) -> dict[str, Any]:
-        """Raise `MissingRuntimeError` with what `device` lacks."""
+        """Raise `RequirementError` with what `device` lacks."""
         onnx_device.require_device(device)
         self.pin_flags("float32", device)
         return {}

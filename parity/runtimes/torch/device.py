@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from parity.errors import FlagError, MissingRuntimeError
+from parity.errors import PrecisionError, RequirementError
 from parity.runtimes.torch.about import ABOUT
 
 DTYPES = {
@@ -43,7 +43,7 @@ _ALLOW_TF32_OBJECTS = ("torch.backends.cuda.matmul", "torch.backends.cudnn")
 def pin_flags(precision: str, device: str) -> dict[str, Any]:
     """Set every flag that affects the arithmetic, read each one back, and return them.
 
-    Raises `FlagError` for a flag that did not take effect.
+    Raises `PrecisionError` for a flag that did not take effect.
     """
     tf32 = precision == "tf32"
     wanted: dict[str, Any] = {}
@@ -66,7 +66,7 @@ def pin_flags(precision: str, device: str) -> dict[str, Any]:
     found = read_flags()
     for name, value in wanted.items():
         if found.get(name) != value:
-            raise FlagError(
+            raise PrecisionError(
                 f"torch {torch.__version__}: {name} was set to {value} and is "
                 f"{found.get(name)}: the precision would not be the requested one"
             )
@@ -95,11 +95,11 @@ def read_flags() -> dict[str, Any]:
 
 
 def find_device(device: str) -> torch.device:
-    """Return the device, after a test that it works; raises `MissingRuntimeError`."""
+    """Return the device, after a test that it works; raises `RequirementError`."""
     if device == "cpu":
         return torch.device("cpu")
     if torch.version.cuda is None:
-        raise MissingRuntimeError(
+        raise RequirementError(
             f"torch: torch {torch.__version__} is a CPU build; {ABOUT.gpu_remedy}"
         )
     try:
@@ -107,7 +107,7 @@ def find_device(device: str) -> torch.device:
         probe = torch.zeros(1, device="cuda")
     except (RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise MissingRuntimeError(
+        raise RequirementError(
             f"torch: CUDA {torch.version.cuda} does not start: {reason}"
         ) from None
     return probe.device

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, shape_inference
 
-from parity.errors import FlagError, GraphError, UsageError
+from parity.errors import GraphError, PrecisionError, UsageError
 from parity.network.graph import Graph
 from parity.runtimes.graph_framework import GraphHook, GraphRun, InputSpec
 from parity.runtimes.graph_operations import GraphOperations
@@ -110,7 +110,7 @@ class OnnxReading(GraphOperations):
     def copy_to_precision(self, precision: str, device: str = "cpu") -> Program:
         _require_cpu(device)
         if precision not in onnx_evaluator.DTYPES:
-            raise FlagError(
+            raise PrecisionError(
                 f"an ONNX file read by PyTorch computes in {' or '.join(onnx_evaluator.DTYPES)}, "
                 f"not in {precision}"
             )
@@ -181,4 +181,4 @@ def _dtype_name(element: int) -> str:
 
 def _require_cpu(device: str) -> None:
     if device != "cpu":
-        raise FlagError("an ONNX file is read by PyTorch on the CPU alone")
+        raise PrecisionError("an ONNX file is read by PyTorch on the CPU alone")

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import nn
 
-from parity.errors import FlagError
+from parity.errors import PrecisionError
 from parity.runtimes.torch import device as torch_device
 
 
@@ -16,11 +16,11 @@ def copy_to_precision(
 ) -> nn.Module:
     """Return a second model with the same weights, in inference mode, in another precision.
 
-    Raises `FlagError` if it has floating weights that cannot be cast.
+    Raises `PrecisionError` if it has floating weights that cannot be cast.
     """
     dtype = torch_device.DTYPES.get(precision)
     if dtype is None:
-        raise FlagError(f"torch: there is no precision {precision!r}")
+        raise PrecisionError(f"torch: there is no precision {precision!r}")
     second = materialise(_deep_copy(model), in_place=True)
     with torch.no_grad():
         for module in second.modules():

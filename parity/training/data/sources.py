@@ -14,7 +14,7 @@ from PIL import Image
 
 from parity import files
 from parity.defaults import VALIDATION_SHARE
-from parity.errors import InputError, MissingRuntimeError, OutputError, UsageError
+from parity.errors import InputError, OutputError, RequirementError, UsageError
 from parity.network.inputs import picture
 from parity.processes import origin
 from parity.text import quote
@@ -61,7 +61,7 @@ def open_dataset(
     `validate_on_test` the test images validate, and all training images train.
 
     Raises `InputError` for data that cannot be trained on, `UsageError` for a negative seed, and
-    `MissingRuntimeError` where scikit-learn, which has the digits, is not installed.
+    `RequirementError` where scikit-learn, which has the digits, is not installed.
     """
     if not 0 < validation_share < 1:
         raise InputError(
@@ -104,12 +104,12 @@ def _open_with_test(source: str | Path, seed: int, skip_unreadable: bool) -> Dat
 def load_digits() -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]], tuple[int, ...]]:
     """Return scikit-learn's 1,797 handwritten digits: pixels (N, 8, 8) of 0 to 255, and labels.
 
-    Raises `MissingRuntimeError` where scikit-learn is not installed.
+    Raises `RequirementError` where scikit-learn is not installed.
     """
     try:
         from sklearn.datasets import load_digits as load
     except ImportError as error:
-        raise MissingRuntimeError(
+        raise RequirementError(
             "the digits are scikit-learn's, which is not installed: "
             + origin.install_command("train", ["scikit-learn"])
         ) from error

@@ -58,7 +58,7 @@ def test_only_small_tensors_are_read_and_the_model_is_the_same(file):
 def test_a_session_that_maps_the_tensors_computes_the_same(file):
     feeds = {"x": np.random.default_rng(1).standard_normal((3, 200)).astype(np.float32)}
     message = mapping.read_without_tensors(file).SerializeToString()
-    mapped = open_session(file, message=message, is_large=True).run(None, feeds)
+    mapped = open_session(file, message=message, save_memory=True).run(None, feeds)
     plain = open_session(file).run(None, feeds)
     np.testing.assert_allclose(mapped[0], plain[0], rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(mapped[1], plain[1])

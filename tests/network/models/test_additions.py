@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from parity.errors import SpecError
+from parity.errors import ArchitectureError
 from parity.network import architectures
 
 pytestmark = pytest.mark.framework
@@ -31,7 +31,7 @@ def test_torch_refuses_a_block_that_strides_beside_a_plain_shortcut(family, monk
         self.layer3[0].downsample = None
 
     monkeypatch.setattr(network, "__init__", forgets)
-    with torch.device("meta"), pytest.raises(SpecError) as caught:
+    with torch.device("meta"), pytest.raises(ArchitectureError) as caught:
         twin.build(asked)
     shortcut, branch = ("512×8×8", "1024×4×4") if family == "projected" else ("128×8×8", "256×4×4")
     assert str(caught.value).startswith(
@@ -53,7 +53,10 @@ def test_torch_refuses_what_it_would_broadcast(monkeypatch):
         self.layer2[0].downsample = nn.Conv2d(64, 1, 1, stride=2)
 
     monkeypatch.setattr(twin.ResNet, "__init__", narrows)
-    with torch.device("meta"), pytest.raises(SpecError, match="the shortcut 1×8×8 and the branch"):
+    with (
+        torch.device("meta"),
+        pytest.raises(ArchitectureError, match="the shortcut 1×8×8 and the branch"),
+    ):
         twin.build(architectures.get("resnet18", image_size=(64, 64)))
 
 
@@ -66,7 +69,7 @@ def test_keras_refuses_two_sides_of_two_shapes(shape, family):
 
     twin = importlib.import_module(f"parity.network.models.{family}.keras")
     branch = keras.KerasTensor((None, 4, 4, 128))
-    with pytest.raises(SpecError) as caught:
+    with pytest.raises(ArchitectureError) as caught:
         twin.add(keras.KerasTensor((None, *shape)), branch, "conv3_block1_add")
     *space, channels = shape
     shortcut = "×".join(map(str, (channels, *space)))
@@ -89,7 +92,7 @@ def test_keras_refuses_a_block_that_is_not_projected(monkeypatch):
     with (
         keras.StatelessScope(initialize_variables=False),
         pytest.raises(
-            SpecError, match="conv3_block1_add: the shortcut 64×16×16 and the branch 128"
+            ArchitectureError, match="conv3_block1_add: the shortcut 64×16×16 and the branch 128"
         ),
     ):
         twin.build(architectures.get("resnet18", image_size=(64, 64)))
@@ -104,7 +107,7 @@ def test_every_builder_of_a_residual_family_refuses(monkeypatch):
     from parity.network.models.resnet import keras as twin
 
     def refuse(name, **shapes):
-        raise SpecError(f"asked at {name}")
+        raise ArchitectureError(f"asked at {name}")
 
     monkeypatch.setattr(twin, "require_one_shape", refuse)
     for name in (*architectures.names()[:1], *architectures.variants()):
@@ -112,6 +115,6 @@ def test_every_builder_of_a_residual_family_refuses(monkeypatch):
         module = importlib.import_module(f"parity.network.models.{asked.family}.keras")
         with (
             keras.StatelessScope(initialize_variables=False),
-            pytest.raises(SpecError, match="asked at"),
+            pytest.raises(ArchitectureError, match="asked at"),
         ):
             module.build(asked)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parity.errors import SpecError
+from parity.errors import ArchitectureError
 from parity.network import architectures
 
 PARAMETERS = {
@@ -43,14 +43,14 @@ def test_sizes(name: str) -> None:
     spec = architectures.get(name)
     assert spec.parameters == spec.size.total == PARAMETERS[name]
     assert architectures.from_json(spec.to_json()) == spec
-    with pytest.raises(SpecError, match="has no layer table: `parity align`"):
+    with pytest.raises(ArchitectureError, match="has no layer table: `parity align`"):
         spec.table()
 
 
 def test_impossible_sizes() -> None:
-    with pytest.raises(SpecError, match="a multiple of the patch, 16 pixels, found 100"):
+    with pytest.raises(ArchitectureError, match="a multiple of the patch, 16 pixels, found 100"):
         architectures.get("vit_tiny_patch16_224", image_size=(224, 100))
-    with pytest.raises(SpecError, match="reads tokens, so it has no image size"):
+    with pytest.raises(ArchitectureError, match="reads tokens, so it has no image size"):
         architectures.get("gru_tagger", image_size=(32, 32))
     smaller = architectures.get("vit_tiny_patch16_224", image_size=(32, 64), classes=10)
     assert smaller.tokens == 9  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from parity.errors import DeviceMemoryError, MissingRuntimeError
+from parity.errors import DeviceMemoryError, RequirementError
 from parity.processes import gpus, probe
 from tests.fakes.gpu_children import GpuChildren
 from tests.studies.gpu import __main__ as command
@@ -22,7 +22,7 @@ GPU = gpus.Gpu("NVIDIA Fake 100", 80 * 2**30, 1, "13.2", "580.65.06")
 @pytest.fixture
 def no_gpu(monkeypatch):
     def none(load=None):
-        raise MissingRuntimeError("no NVIDIA driver")
+        raise RequirementError("no NVIDIA driver")
 
     monkeypatch.setattr(gpus, "find_gpu", none)
 
@@ -75,7 +75,7 @@ def outcome(result):
         ({"figure": 1}, "passed", None),
         (WrongResult("off by 9x"), "failed", "off by 9x"),
         (NotRun("no kernels"), "not run", "no kernels"),
-        (MissingRuntimeError("torch: fell back"), "failed", "torch: fell back"),
+        (RequirementError("torch: fell back"), "failed", "torch: fell back"),
         (KeyError("x"), "failed", "KeyError: 'x'"),
     ],
 )
@@ -143,7 +143,7 @@ def test_a_subject_whose_reference_has_no_runtime_is_not_run(monkeypatch):
 
     class Absent:
         def hello(self):
-            raise MissingRuntimeError("keras: no TensorFlow")
+            raise RequirementError("keras: no TensorFlow")
 
     class WithoutTensorFlow(GpuChildren):
         def __init__(self, **options):

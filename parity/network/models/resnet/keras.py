@@ -56,7 +56,8 @@ def conv_bn(
 
 
 def add(shortcut: keras.KerasTensor, branch: keras.KerasTensor, name: str) -> keras.KerasTensor:
-    """Return the sum of a block's shortcut and branch; raises `SpecError` if they have two shapes.
+    """Return the sum of a block's shortcut and branch; raises `ArchitectureError` if they have two
+    shapes.
 
     Keras's own layer stretches an axis of size 1 to fit.
     """

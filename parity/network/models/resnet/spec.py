@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from parity.errors import SpecError
+from parity.errors import ArchitectureError
 from parity.network.spec import ModelSpec, require_one_shape, require_positive, window_size
 from parity.network.table import LayerTable, Row, Weight
 
@@ -43,15 +43,21 @@ class ResNetSpec(ModelSpec):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.block not in ("basic", "bottleneck"):
-            raise SpecError(f"{self.name}: block must be basic or bottleneck, found {self.block!r}")
+            raise ArchitectureError(
+                f"{self.name}: block must be basic or bottleneck, found {self.block!r}"
+            )
         if not isinstance(self.depths, tuple) or len(self.depths) != len(STAGE_PLANES):
-            raise SpecError(f"{self.name}: depths must be four numbers, found {self.depths!r}")
+            raise ArchitectureError(
+                f"{self.name}: depths must be four numbers, found {self.depths!r}"
+            )
         for depth in self.depths:
             require_positive(self.name, "depth", depth)
         require_positive(self.name, "groups", self.groups)
         require_positive(self.name, "width_per_group", self.width_per_group)
         if self.block == "basic" and (self.groups, self.width_per_group) != (1, 64):
-            raise SpecError(f"{self.name}: basic blocks have 1 group and a width of 64 per group")
+            raise ArchitectureError(
+                f"{self.name}: basic blocks have 1 group and a width of 64 per group"
+            )
 
     @property
     def expansion(self) -> int:
@@ -103,8 +109,8 @@ def _block(
 ) -> Iterator[Row]:
     """The rows of one residual block; `index` is the stage's, from 0, `source` the row it reads.
 
-    The projection comes after the branch, where PyTorch runs it. Raises `SpecError` if branch and
-    shortcut end in two shapes.
+    The projection comes after the branch, where PyTorch runs it. Raises `ArchitectureError` if
+    branch and shortcut end in two shapes.
     """
     stage = f"stage{index + 1}"
     place = _Place(

@@ -161,7 +161,8 @@ class ResNet(nn.Module):
 
 
 def check_additions(model: nn.Module, shape: tuple[int, int, int]) -> None:
-    """Raise `SpecError` where a block's shortcut and branch differ in shape, for images of `shape`.
+    """Raise `ArchitectureError` where a block's shortcut and branch differ in shape, for images of
+    `shape`.
 
     PyTorch would stretch an axis of size 1, and else say so in the middle of the first run.
     """
@@ -198,7 +199,7 @@ def _after(shape: tuple[int, int, int], module: nn.Module) -> tuple[int, int, in
 def build(spec: ResNetSpec) -> nn.Module:
     """Return the module for `spec`, freshly initialised, in training mode and the default dtype.
 
-    Raises `SpecError` for a block whose two sides cannot be added.
+    Raises `ArchitectureError` for a block whose two sides cannot be added.
     """
     model = ResNet(spec)
     check_additions(model, spec.input_shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from parity.errors import SpecError
+from parity.errors import ArchitectureError
 from parity.network.spec import GraphSpec, InputForm, Size, require_positive
 
 _GATES = {"gru": 3, "lstm": 4}
@@ -29,7 +29,9 @@ class TaggerSpec(GraphSpec):
         super().__post_init__()
         require_positive(self.name, "vocabulary", self.vocabulary)
         if (self.image_size, self.channels) != (GraphSpec.image_size, GraphSpec.channels):
-            raise SpecError(f"{self.name}: reads tokens, so it has no image size and no channels")
+            raise ArchitectureError(
+                f"{self.name}: reads tokens, so it has no image size and no channels"
+            )
 
     @property
     def input_form(self) -> InputForm:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from parity.errors import SpecError
+from parity.errors import ArchitectureError
 from parity.network.spec import GraphSpec, Size
 
 
@@ -24,7 +24,7 @@ class VisionTransformerSpec(GraphSpec):
         super().__post_init__()
         for side in self.image_size:
             if side % self.patch:
-                raise SpecError(
+                raise ArchitectureError(
                     f"{self.name}: an image side must be a multiple of the patch, {self.patch} "
                     f"pixels, found {side}"
                 )

@@ -14,7 +14,7 @@ from parity.comparison.graphs.norm_pairs import pair_norms
 from parity.comparison.graphs.preparation import Preparation
 from parity.comparison.graphs.request import GraphRequest
 from parity.comparison.graphs.runner import GraphRunner
-from parity.comparison.graphs.state import GraphState, LoadedModel
+from parity.comparison.graphs.state import GraphState, SubjectModel
 from parity.errors import ChildError
 from parity.network import alignment as aligning
 from parity.network.alignment import Alignment
@@ -129,7 +129,7 @@ def _same_part(weights: aligning.WeightPair) -> bool:
 class EqualWeights(Preparation):
     """Treats every model as one without weights, so that all get the reference's."""
 
-    def _read(self, *arguments: object, **options: object) -> LoadedModel:
+    def _read(self, *arguments: object, **options: object) -> SubjectModel:
         read = super()._read(*arguments, **options)  # type: ignore[arg-type]
         return replace(read, brings_weights=False)
 

@@ -9,7 +9,7 @@ import keras
 from parity.processes.references import WEIGHTS, ModelReference
 from parity.runtimes.keras.load import zero_initializers
 from parity.runtimes.loaded import LoadedModel
-from parity.runtimes.zoo_models import require_known
+from parity.runtimes.zoo_models import require_known_model
 
 
 def list_names() -> list[str]:
@@ -19,7 +19,7 @@ def list_names() -> list[str]:
 
 def load(reference: ModelReference) -> LoadedModel:
     """Build `keras:NAME`; `weights` is a file, other options are the builder's arguments."""
-    require_known(reference, list_names())
+    require_known_model(reference, list_names())
     options: dict[str, Any] = dict(reference.options)
     checkpoint = options.pop(WEIGHTS, None)
     with zero_initializers():

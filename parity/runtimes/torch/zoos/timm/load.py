@@ -9,7 +9,7 @@ from parity.processes.references import WEIGHTS, ModelReference
 from parity.runtimes.loaded import LoadedModel
 from parity.runtimes.torch.references import load_checkpoint
 from parity.runtimes.torch.torchvision_shim import import_torchvision
-from parity.runtimes.zoo_models import require_known
+from parity.runtimes.zoo_models import require_known_model
 from parity.text import quote
 
 _REFUSED_OPTIONS = ("pretrained", "checkpoint_path", "pretrained_cfg")
@@ -37,7 +37,7 @@ def load(reference: ModelReference) -> LoadedModel:
                 f"{quote(reference.text)}: nothing is downloaded; give weights=FILE, not {name}"
             )
     if not timm.is_model(reference.target):
-        require_known(reference, timm.list_models())
+        require_known_model(reference, timm.list_models())
     model = timm.create_model(reference.target, pretrained=False, **options).eval()
     if checkpoint is not None:
         notes += load_checkpoint(model, checkpoint)

@@ -9,7 +9,7 @@ from parity.processes.references import WEIGHTS, ModelReference
 from parity.runtimes.loaded import LoadedModel
 from parity.runtimes.torch.references import load_checkpoint
 from parity.runtimes.torch.torchvision_shim import import_torchvision
-from parity.runtimes.zoo_models import require_known
+from parity.runtimes.zoo_models import require_known_model
 
 
 def list_names() -> list[str]:
@@ -25,7 +25,7 @@ def load(reference: ModelReference) -> LoadedModel:
     notes = import_torchvision()
     from torchvision import models
 
-    require_known(reference, models.list_models())
+    require_known_model(reference, models.list_models())
     options: dict[str, Any] = dict(reference.options)
     checkpoint = options.pop(WEIGHTS, None)
     builder = models.get_model_builder(reference.target)
