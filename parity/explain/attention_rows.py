@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.explain.misread_tensors import agree
+from parity.explain.misread_tensors import agree, find_agreeing
 from parity.explain.proof.layer import Layer, evaluate
 from parity.network import kinds
 from parity.network.graph import Graph, Node
@@ -93,10 +93,11 @@ def describe_hidden(layer: Layer) -> str | None:
     visible = layer.inputs[3] != 0
     if layer.hyper.get("causal"):
         visible = visible & (np.tri(*(each.shape[-2] for each in layer.inputs[:2])) != 0)
-    count = f"{int((~visible).sum())} of {visible.size}"
-    if visible.size == visible.shape[-1]:
-        return f"{count} keys from every query"
-    return f"{count} pairs of query and key"
+    if visible.shape[-2:-1] in ((), (1,)):
+        counts = (~visible).sum(-1)
+        most = "" if counts.size == 1 else "up to "
+        return f"{most}{counts.max()} of {visible.shape[-1]} keys from every query"
+    return f"{int((~visible).sum())} of {visible.size} pairs of query and key"
 
 
 def _find_scores(softmax: Node, by_output: Mapping[str, Node]) -> Node | None:
@@ -176,7 +177,9 @@ def _measure_scores(
         return None
     seen = raw[visible]
     scale = float(seen @ raised[visible]) / (float(seen @ seen) or 1.0)
-    if not agree(scale * seen, raised[visible]):
+    # A weight is also 0 where a score is far below the row's largest: no mask hides that.
+    visible |= find_agreeing(scale * raw, raised)
+    if not agree(scale * raw[visible], raised[visible]):
         return None
     hyper: dict[str, Any] = {"causal": False, "grouped": False}
     if not np.isclose(scale, scores.left.shape[-1] ** -0.5, rtol=1e-5):

@@ -31,6 +31,10 @@ MOST_STEPS = 12
 _SAME = 1e-4
 """The largest difference, relative to the largest value, of tensors that are called the same."""
 
+_BITS_OF_A_PLACE = 10
+"""The evidence that a place needs. What picks values, such as a maximum, takes them all from one
+place by chance: each value after the first makes that rarer by the number of places."""
+
 MOST_VALUES = 1 << 22
 """The values of all tensors that places are computed of."""
 
@@ -101,7 +105,8 @@ def find_other_place(
     That tensor need not be one of the reference's: of a recurrent layer that gives every step, the
     reference may have the last alone. `values` are the subject's tensors by id, in its own axes,
     and `wanted` what the reference reads, channels first. The texts have `{}` for the tensor's
-    name. None where no other place, or several, along one axis have the values that are wanted.
+    name. None where no other place, or several, along one axis have the values that are wanted, or
+    too few of them to be of that place.
     """
     for source in sorted(find_reach(graph, tensor) - {tensor}):
         value = values.get(source)
@@ -128,6 +133,9 @@ def find_other_place(
         if len(fitting) != 1:
             continue
         axis, moved = fitting[0]
+        numbers = np.unique(wanted[wanted != 0]).size
+        if (numbers - 1) * math.log2(value.shape[axis]) < _BITS_OF_A_PLACE:
+            continue
         texts = [_format_run(*_run_along(each[axis])) for each in (spots, moved)]
         return source, MisreadTensor(
             found,
@@ -147,8 +155,14 @@ def agree(first: Array | None, second: Array | None) -> bool:
     """Return whether two tensors are the same up to rounding."""
     if first is None or second is None or first.shape != second.shape:
         return False
+    return bool(find_agreeing(first, second).all())
+
+
+def find_agreeing(first: Array, second: Array) -> NDArray[np.bool_]:
+    """Return where two tensors of one shape are the same up to rounding of the first's largest."""
     scale = float(np.abs(first).max(initial=0.0))
-    return bool(np.abs(first - second).max(initial=0.0) <= _SAME * scale)
+    with np.errstate(invalid="ignore"):
+        return np.abs(first - second) <= _SAME * scale
 
 
 def _describe(

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from parity.explain.attention_rows import read_attention
+from parity.explain.attention_rows import describe_hidden, read_attention
 from parity.network import kinds
 from parity.network.graph import Graph, Node, Port, Tensor
 
@@ -73,6 +73,40 @@ def test_a_mask_of_keys(hidden):
     layer, _ = read(*written_out(mask))
     assert layer.hyper["boolean_mask"]
     np.testing.assert_array_equal(layer.inputs[3], mask == 0.0)
+
+
+@pytest.mark.parametrize("scale", [200.0, 1e6])
+def test_weights_that_a_large_scale_makes_0_are_hidden_by_no_mask(scale):
+    graph, values = written_out(scale=scale)
+    values = {name: np.float64(np.float32(value)) for name, value in values.items()}
+    assert (values["w"] == 0.0).any()
+    layer, _ = read(graph, values)
+    assert layer.hyper["scale"] == pytest.approx(scale)
+    assert len(layer.inputs) == 3
+
+
+def test_a_query_that_sees_no_key_is_not_read():
+    mask = np.zeros((2, 1, 7, 7))
+    mask[0, 0, 3] = -np.inf
+    with np.errstate(invalid="ignore"):
+        assert read(*written_out(mask)) is None
+
+
+HIDDEN = {
+    "no key": (0.0,),
+    "later keys": (np.where(np.triu(np.ones((7, 7)), 1), -1e9, 0.0),),
+    "2 of 7 keys from every query": (np.where(np.arange(7.0) > 4.0, -1e9, 0.0),),
+    "up to 3 of 7 keys from every query": (
+        np.where(np.arange(7.0) > np.array([6.0, 3.0])[:, None, None, None], -1e9, 0.0),
+    ),
+    "15 of 49 pairs of query and key": (np.where(np.triu(np.ones((7, 7)), 2), -1e9, 0.0),),
+}
+
+
+@pytest.mark.parametrize("text", HIDDEN)
+def test_what_a_mask_hides_in_words(text):
+    layer, _ = read(*written_out(*HIDDEN[text]))
+    assert describe_hidden(layer) == text
 
 
 def test_sums_of_products_with_time_before_heads():

@@ -50,6 +50,17 @@ def test_two_steps_with_the_wanted_values_are_no_finding():
     assert find_other_place(sliced(0), "y", {"x": steps}, steps[:, 3]) is not None
 
 
+@pytest.mark.parametrize(("steps", "values"), [(7, 1), (7, 4), (2, 10), (1000, 2)])
+def test_too_few_values_to_be_of_a_place_are_no_finding(steps, values):
+    """A maximum takes a few values from one step by chance."""
+    own = np.random.default_rng(1).standard_normal((1, steps, values))
+    graph = sliced(0)
+    shapes = {"x": own.shape, "y": (1, values)}
+    tensors = {name: Tensor(name, shape, "float32") for name, shape in shapes.items()}
+    graph = replace(graph, tensors=tensors)
+    assert find_other_place(graph, "y", {"x": own}, own[:, -1]) is None
+
+
 def test_an_empty_part_is_no_finding():
     graph = sliced(0)
     hyper = {**graph.nodes[0].hyper, "ends": [0], "squeeze": []}

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from parity.explain import diagnosis
+from parity.explain.causes import attention as attention_causes
 from parity.explain.proof.layer import Layer, evaluate
 from parity.network import kinds
 from tests.explain.samples import (
@@ -331,6 +332,50 @@ def test_heads_of_another_width_and_other_values_are_not_explained_by_the_heads(
     wrong, right = split_into(6), split_into(2)
     actual = evaluate(wrong)[..., ::-1]
     assert diagnosis.explain_layer(failing_layer(right, actual, subject_layer=wrong)).proof is None
+
+
+@pytest.mark.parametrize("kind", ["scaled_dot_product_attention", "matmul"])
+def test_only_heads_that_the_reference_may_have_are_evaluated(kind, monkeypatch):
+    """Long data in a head for each feature would need far more memory than the models do."""
+    sizes = []
+
+    def watch(layer):
+        sizes.append(layer.inputs[0].shape[1])
+        return evaluate(layer)
+
+    wrong, right = split_into(6), split_into(2)
+    if kind == "matmul":
+        right = Layer(kind, (draw(1, 2, 5, 5, seed=82).astype(float), right.inputs[2]))
+    monkeypatch.setattr(attention_causes, "evaluate", watch)
+    failing = failing_layer(right, evaluate(wrong) + 1.0, subject_layer=wrong)
+    list(attention_causes._propose_other_heads(failing, wrong))
+    assert set(sizes) == ({2, 6} if kind != "matmul" else {1, 2})
+
+
+def masked(hidden: slice, scale: float | None = None) -> Layer:
+    """Return attention from whose queries keys are hidden."""
+    mask = np.ones((1, 1, 1, 5))
+    mask[..., hidden] = 0.0
+    hyper = {"boolean_mask": True, "scale": scale}
+    return replace(split_into(2), inputs=(*split_into(2).inputs, mask)).with_hyper(**hyper)
+
+
+def test_as_many_other_keys_that_are_hidden():
+    right, wrong = masked(slice(2)), masked(slice(3, 5))
+    proof = diagnosis.explain_layer(
+        failing_layer(right, evaluate(wrong), subject_layer=wrong)
+    ).proof
+    (found,) = proof.candidates
+    assert found.cause == "attention-mask"
+    assert found.text == (
+        "It hides 2 of 5 keys from every query, where the reference hides as many others"
+    )
+
+
+def test_the_remedy_of_a_scale_is_the_references():
+    right, wrong = masked(slice(2), scale=0.3), masked(slice(2))
+    (found,) = diagnosis.explain_layer(failing_layer(right, evaluate(wrong))).proof.candidates
+    assert (found.cause, found.remedy[-26:]) == ("attention-scale", "multiply the scores by 0.3")
 
 
 def test_a_quantised_scale():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -56,12 +56,14 @@ def _propose_settings(failing: FailingLayer, layer: Layer) -> Iterator[Candidate
     )
     if layer.kind == _CORE:
         width = layer.inputs[0].shape[-1]
+        scale = layer.hyper.get("scale")
+        right = f"multiply the scores by {scale:.4g}" if scale else ""
         for text, value in _scales(layer, width):
             yield Candidate(
                 SCALE,
                 change_hyper(scale=value),
                 f"The scores are multiplied by {text}",
-                f"{failing.label}: divide the scores by the root of {width}",
+                f"{failing.label}: {right or f'divide the scores by the root of {width}'}",
                 0.5,
             )
         for text, order in (("Query and key", (1, 0, 2)), ("Key and value", (0, 2, 1)),
@@ -204,13 +206,14 @@ def _propose_as_stated(failing: FailingLayer, layer: Layer, stated: Layer) -> It
     if hidden is None or wanted_hidden is None or not (stated.inputs[3:] or layer.inputs[3:]):
         # Of two without a mask one may be causal: that is tried without the subject's operation.
         return
+    others = "as many others" if hidden == wanted_hidden else wanted_hidden
     yield Candidate(
         MASK,
         lambda own: replace(own, inputs=(*own.inputs[:3], *stated.inputs[3:])).with_hyper(
             causal=stated.hyper.get("causal", False),
             boolean_mask=stated.hyper.get("boolean_mask", False),
         ),
-        f"It hides {hidden}, where the reference hides {wanted_hidden}",
+        f"It hides {hidden}, where the reference hides {others}",
         f"{failing.label}: apply the reference's mask",
         0.55,
     )
@@ -225,7 +228,7 @@ def _propose_other_heads(failing: FailingLayer, stated: Layer) -> Iterator[Candi
     heads, width = _split(stated)
     if stated.hyper.get("grouped") or not heads:
         return
-    for count in range(1, heads * width + 1):
+    for count in _list_counts(failing.reference_layer, stated):
         if count == heads or heads * width % count:
             continue
         split = _split_into(stated, count)
@@ -241,6 +244,22 @@ def _propose_other_heads(failing: FailingLayer, stated: Layer) -> Iterator[Candi
             "operation gives the reference's output, and as it is the subject's",
             replaces_output=True,
         )
+
+
+def _list_counts(layer: Layer, stated: Layer) -> Iterable[int]:
+    """Return the numbers of heads from 1 on that the reference's attention may have.
+
+    Of a part of it they are those whose scores are no more values than that part reads.
+    """
+    if layer.kind == _CORE:
+        heads = _split(layer)[0]
+        return range(heads, heads + 1) if heads else ()
+    query, key = stated.inputs[:2]
+    of_one = query.shape[0] * math.prod(
+        each.shape[3 - _heads_axis(stated)] for each in (query, key)
+    )
+    most = max((each.size for each in layer.inputs), default=0) // max(of_one, 1)
+    return range(1, min(most, math.prod(_split(stated))) + 1)
 
 
 def _split(layer: Layer) -> tuple[int, int]:
