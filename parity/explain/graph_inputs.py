@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.comparison.graphs.layout import channels_first, move_channels_first
+from parity.comparison.graphs.structure import locate
 from parity.explain.captures import NEARBY
 from parity.explain.proof.layer import Layer, evaluate
 from parity.explain.proof.reconstruction import TOLERANCE
@@ -43,6 +44,22 @@ def find_unpaired_inputs(
         moved = move_channels_first(graph, before, order)
         found[place] = Layer(moved.kind, inputs, moved.hyper, constants=constants)
     return found
+
+
+def list_input_reshapes(graph: Graph, node: Node) -> tuple[str, ...]:
+    """Return the last operation that changes the shape alone before each input, each once."""
+    found = []
+    for tensor in node.inputs:
+        before, steps = graph.producers.get(tensor), 0
+        while before is not None and len(before.inputs) == 1 and steps < _STEPS_BEFORE:
+            kind = kinds.find(before.kind)
+            if kind is None or not (kind.moves_values or kind.passive):
+                break
+            if kind.keeps_order:
+                found.append(f"`{locate(before)}`")
+                break
+            before, steps = graph.producers.get(before.inputs[0]), steps + 1
+    return tuple(dict.fromkeys(found))
 
 
 def list_tensors_around(graph: Graph, nodes: Sequence[str]) -> list[str]:

@@ -31,6 +31,7 @@ from parity.explain.findings import IsolatedFailure
 from parity.explain.graph_inputs import (
     find_unpaired_inputs,
     fit,
+    list_input_reshapes,
     list_tensors_around,
     list_tensors_before,
     with_constants,
@@ -340,6 +341,7 @@ class GraphExplainer:
             failing,
             unpaired_input_layers=self._find_unpaired_input_layers(subject, raw),
             constant_source_weights=tuple(each.name for each in raw.parameters),
+            input_reshapes=list_input_reshapes(model.graph, raw),
             misread_inputs=misread.find_inputs(node, raw),
             misread_output=misread.find_output(node, raw),
         )

@@ -106,6 +106,9 @@ def test_a_difference_in_attention_is_named(reports, form, subject, cause, text)
     assert found.cause == cause
     assert text in found.message
     assert found.evidence["x_floor_after"] <= 4.0
+    if cause == "attention-heads":
+        # The line that splits the features, and not the one that reads the heads.
+        assert found.remedy.endswith("into 4 heads, in `unflatten (net.py:35)`")
 
 
 @pytest.mark.parametrize("form", ["matmul", "einsum", "function"])

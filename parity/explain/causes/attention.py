@@ -228,6 +228,7 @@ def _propose_other_heads(failing: FailingLayer, stated: Layer) -> Iterator[Candi
     heads, width = _split(stated)
     if stated.hyper.get("grouped") or not heads:
         return
+    where = f", in {', '.join(failing.input_reshapes)}" if failing.input_reshapes else ""
     for count in _list_counts(failing.reference_layer, stated):
         if count == heads or heads * width % count:
             continue
@@ -238,7 +239,7 @@ def _propose_other_heads(failing: FailingLayer, stated: Layer) -> Iterator[Candi
             HEADS,
             replace_output(evaluate(stated)),
             f"It has {heads} heads of width {width}, not {count} of {heads * width // count}",
-            f"{failing.label}: split the {heads * width} features into {count} heads",
+            f"{failing.label}: split the {heads * width} features into {count} heads{where}",
             1.0,
             proof_method="With its data split into as many heads as the reference's, the "
             "operation gives the reference's output, and as it is the subject's",

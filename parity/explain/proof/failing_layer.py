@@ -87,6 +87,8 @@ class FailingLayer:
     """The output, if the layer only moves values and takes others than the reference."""
     possible_inputs: Mapping[str, Array] = field(default_factory=dict)
     """The reference's outputs of nearby rows that have the shape of one of the layer's inputs."""
+    input_reshapes: tuple[str, ...] = ()
+    """The subject's operations that give its inputs their shapes, with their lines."""
     earlier_tensors: tuple[Array, ...] = ()
     """The reference's tensors a few operations before, of as many values as it reads or gives."""
 

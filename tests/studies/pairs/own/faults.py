@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from parity.comparison.graphs.request import GraphRequest
 from parity.comparison.graphs.state import GraphState
 from parity.errors import ParityError
+from parity.explain.cause import Cause
 from parity.processes.children import Children
 from parity.report.model import Report
 from tests.studies.pairs.own.edits import SAME_FUNCTION, Edit, list_edits
@@ -79,8 +80,8 @@ def judge(pair: OwnPair, edit: Edit, state: GraphState, report: Report) -> Fault
     count = count_pairs(pair, state)
     places = list(dict.fromkeys(d.layer for d in report.divergences if d.layer is not None))
     right = [place for place in places if is_place(edit, report, place)]
-    at_fault = {c.cause for c in report.causes if is_place(edit, report, c.layer)}
-    elsewhere = {c.cause for c in report.causes if not is_place(edit, report, c.layer)}
+    at_fault = {c.cause for c in report.causes if _is_of(edit, report, c)}
+    elsewhere = {c.cause for c in report.causes if not _is_of(edit, report, c)}
     named = (at_fault | elsewhere) - {NOT_EXPLAINED}
     answer = "no cause"
     if REMOVED in edit.causes:
@@ -105,6 +106,11 @@ def judge(pair: OwnPair, edit: Edit, state: GraphState, report: Report) -> Fault
         tuple(f"{c.layer}: {c.cause}" for c in report.causes),
         tuple(f"{p} ({report.locations.get(p, {}).get('torch', '')})" for p in places),
     )
+
+
+def _is_of(edit: Edit, report: Report, cause: Cause) -> bool:
+    """Return whether a cause is at the edit, or its remedy names the edit's line."""
+    return is_place(edit, report, cause.layer) or f"torch_networks.py:{edit.line})" in cause.remedy
 
 
 def is_place(edit: Edit, report: Report, row: str) -> bool:
