@@ -46,7 +46,14 @@ def read_attention(
     (..., T, C); transposed by the axes it is the last operation's output. None where the operations
     are no attention, or where scores have an addend of their own, such as a bias of positions.
     """
-    by_output = {tensor: node for node in nodes for tensor in node.outputs}
+    own = {node.id for node in nodes}
+    # A dropout is no operation of a row: it is passed over where a model runs.
+    by_output = {
+        tensor: node
+        for node in graph.nodes
+        if node.id in own or kinds.properties(node.kind).passive
+        for tensor in node.outputs
+    }
     softmaxes = [node for node in nodes if node.kind == "softmax"]
     if len(softmaxes) != 1 or not nodes:
         return None

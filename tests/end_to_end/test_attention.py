@@ -32,7 +32,7 @@ class Net(nn.Module):
             scores = scores.masked_fill(later, float("-inf"))
         if self.hidden:
             scores = scores + torch.where(torch.arange(length) >= length - self.hidden, -1e9, 0.0)
-        return scores.softmax(-1) @ v
+        return F.dropout(scores.softmax(-1), 0.1, self.training) @ v
 
     def forward(self, x):
         x = self.embedding(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -126,6 +127,19 @@ def test_sums_of_products_with_time_before_heads():
     assert axes == (0, 2, 1, 3)
     for found, given in zip(layer.inputs, (QUERY, KEY, VALUE), strict=True):
         np.testing.assert_array_equal(found, given)
+
+
+@pytest.mark.parametrize("kind", ["dropout", "relu"])
+def test_what_is_between_the_softmax_and_the_product_may_only_be_passive(kind):
+    """Of a dropout no row tells: it has no place among a row's operations."""
+    graph, values = written_out()
+    *before, last = graph.nodes
+    after = Node("5", kind, kind, ("w",), ("d",))
+    nodes = (*before, after, replace(last, inputs=("d", "v")))
+    values = {**values, "d": values["w"]}
+    row = [each for each in nodes if each is not after]
+    found = read_attention(make_graph(nodes, values), row, values)
+    assert (found is not None) == (kind == "dropout")
 
 
 def test_a_softmax_over_the_queries_is_no_attention():
