@@ -55,6 +55,10 @@ def test_products_of_matrices():
         np.testing.assert_array_equal(found, given)
 
 
+def test_the_last_axis_of_a_softmax_from_the_end():
+    assert read(*written_out(axis=-1)) is not None
+
+
 def test_another_scale_is_stated():
     layer, _ = read(*written_out(scale=0.3))
     assert layer.hyper["scale"] == pytest.approx(0.3)
@@ -108,6 +112,16 @@ HIDDEN = {
 def test_what_a_mask_hides_in_words(text):
     layer, _ = read(*written_out(*HIDDEN[text]))
     assert describe_hidden(layer) == text
+
+
+def test_what_a_causal_mask_and_one_of_keys_hide_in_words():
+    layer, _ = read(*written_out(np.where(np.arange(7.0) > 4.0, -1e9, 0.0)))
+    assert describe_hidden(layer.with_hyper(causal=True)) == "24 of 49 pairs of query and key"
+
+
+def test_a_mask_that_is_added_has_no_words():
+    layer, _ = read(*written_out())
+    assert describe_hidden(replace(layer, inputs=(*layer.inputs, np.zeros((7, 7))))) is None
 
 
 def test_sums_of_products_with_time_before_heads():
