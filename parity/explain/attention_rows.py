@@ -97,10 +97,11 @@ def describe_hidden(layer: Layer) -> str | None:
         return "later keys" if layer.hyper.get("causal") else "no key"
     if not layer.hyper.get("boolean_mask"):
         return None
-    visible = layer.inputs[3] != 0
+    visible = np.atleast_2d(layer.inputs[3] != 0)
     if layer.hyper.get("causal"):
         visible = visible & (np.tri(*(each.shape[-2] for each in layer.inputs[:2])) != 0)
-    if visible.shape[-2:-1] in ((), (1,)):
+    if (visible == visible[..., :1, :]).all():
+        visible = visible[..., :1, :]
         counts = (~visible).sum(-1)
         most = "" if counts.size == 1 else "up to "
         return f"{most}{counts.max()} of {visible.shape[-1]} keys from every query"
