@@ -46,7 +46,14 @@ def read_attention(
     (..., T, C); transposed by the axes it is the last operation's output. None where the operations
     are no attention, or where scores have an addend of their own, such as a bias of positions.
     """
-    by_output = {tensor: node for node in nodes for tensor in node.outputs}
+    own = {node.id for node in nodes}
+    # A dropout is no operation of a row: it is passed over where a model runs.
+    by_output = {
+        tensor: node
+        for node in graph.nodes
+        if node.id in own or kinds.properties(node.kind).passive
+        for tensor in node.outputs
+    }
     softmaxes = [node for node in nodes if node.kind == "softmax"]
     if len(softmaxes) != 1 or not nodes:
         return None
@@ -90,10 +97,11 @@ def describe_hidden(layer: Layer) -> str | None:
         return "later keys" if layer.hyper.get("causal") else "no key"
     if not layer.hyper.get("boolean_mask"):
         return None
-    visible = layer.inputs[3] != 0
+    visible = np.atleast_2d(layer.inputs[3] != 0)
     if layer.hyper.get("causal"):
         visible = visible & (np.tri(*(each.shape[-2] for each in layer.inputs[:2])) != 0)
-    if visible.shape[-2:-1] in ((), (1,)):
+    if (visible == visible[..., :1, :]).all():
+        visible = visible[..., :1, :]
         counts = (~visible).sum(-1)
         most = "" if counts.size == 1 else "up to "
         return f"{most}{counts.max()} of {visible.shape[-1]} keys from every query"

@@ -24,7 +24,10 @@ class Net(nn.Module):
 
     def attend(self, q, k, v):
         if self.form == "function":
-            return F.scaled_dot_product_attention(q, k, v, is_causal=self.masked)
+            seen = None
+            if self.hidden:
+                seen = (torch.arange(9) < 9 - self.hidden).expand(9, 9)
+            return F.scaled_dot_product_attention(q, k, v, seen, is_causal=self.masked)
         length = q.shape[-2]
         scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
         if self.masked:
@@ -32,7 +35,7 @@ class Net(nn.Module):
             scores = scores.masked_fill(later, float("-inf"))
         if self.hidden:
             scores = scores + torch.where(torch.arange(length) >= length - self.hidden, -1e9, 0.0)
-        return scores.softmax(-1) @ v
+        return F.dropout(scores.softmax(-1), 0.1, self.training) @ v
 
     def forward(self, x):
         x = self.embedding(x)
@@ -58,6 +61,7 @@ FAULTS = {
     "causal": "masked=True",
     "function-causal": "masked=True,form=function",
     "padding": "hidden=2",
+    "function-padding": "hidden=2,form=function",
     "einsum": "form=einsum",
 }
 
@@ -89,6 +93,7 @@ EXPECTED = (
         "attention-mask",
         "It hides 2 of 9 keys from every query, where the",
     ),
+    ("function-padding", "attention-mask", "It hides 2 of 9 keys from every query"),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,6 +53,10 @@ def test_products_of_matrices():
     assert layer.hyper == {"causal": False, "grouped": False}
     for found, given in zip(layer.inputs, (QUERY, KEY, VALUE), strict=True):
         np.testing.assert_array_equal(found, given)
+
+
+def test_the_last_axis_of_a_softmax_from_the_end():
+    assert read(*written_out(axis=-1)) is not None
 
 
 def test_another_scale_is_stated():
@@ -109,6 +114,16 @@ def test_what_a_mask_hides_in_words(text):
     assert describe_hidden(layer) == text
 
 
+def test_what_a_causal_mask_and_one_of_keys_hide_in_words():
+    layer, _ = read(*written_out(np.where(np.arange(7.0) > 4.0, -1e9, 0.0)))
+    assert describe_hidden(layer.with_hyper(causal=True)) == "24 of 49 pairs of query and key"
+
+
+def test_a_mask_that_is_added_has_no_words():
+    layer, _ = read(*written_out())
+    assert describe_hidden(replace(layer, inputs=(*layer.inputs, np.zeros((7, 7))))) is None
+
+
 def test_sums_of_products_with_time_before_heads():
     query, key, value = (each.swapaxes(1, 2) for each in (QUERY, KEY, VALUE))
     scores = np.einsum("bqhd,bkhd->bhqk", query, key)
@@ -126,6 +141,19 @@ def test_sums_of_products_with_time_before_heads():
     assert axes == (0, 2, 1, 3)
     for found, given in zip(layer.inputs, (QUERY, KEY, VALUE), strict=True):
         np.testing.assert_array_equal(found, given)
+
+
+@pytest.mark.parametrize("kind", ["dropout", "relu"])
+def test_what_is_between_the_softmax_and_the_product_may_only_be_passive(kind):
+    """Of a dropout no row tells: it has no place among a row's operations."""
+    graph, values = written_out()
+    *before, last = graph.nodes
+    after = Node("5", kind, kind, ("w",), ("d",))
+    nodes = (*before, after, replace(last, inputs=("d", "v")))
+    values = {**values, "d": values["w"]}
+    row = [each for each in nodes if each is not after]
+    found = read_attention(make_graph(nodes, values), row, values)
+    assert (found is not None) == (kind == "dropout")
 
 
 def test_a_softmax_over_the_queries_is_no_attention():

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from parity.explain import misread_tensors
 from parity.explain.misread_tensors import find_other_place
 from parity.network.graph import Graph, Node, Port, Tensor
 
@@ -59,6 +60,11 @@ def test_too_few_values_to_be_of_a_place_are_no_finding(steps, values):
     tensors = {name: Tensor(name, shape, "float32") for name, shape in shapes.items()}
     graph = replace(graph, tensors=tensors)
     assert find_other_place(graph, "y", {"x": own}, own[:, -1]) is None
+
+
+def test_a_large_tensor_is_not_searched(monkeypatch):
+    monkeypatch.setattr(misread_tensors, "MOST_VALUES", STEPS.size - 1)
+    assert find_other_place(sliced(0), "y", {"x": STEPS}, STEPS[:, -1]) is None
 
 
 def test_an_empty_part_is_no_finding():

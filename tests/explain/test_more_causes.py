@@ -372,6 +372,28 @@ def test_as_many_other_keys_that_are_hidden():
     )
 
 
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("right", [split_into(2), masked(slice(4, 5))])
+def test_the_subjects_mask_is_applied_in_whole(right, causal):
+    wrong = masked(slice(3, 5)).with_hyper(causal=causal)
+    assert name_cause(right, evaluate(wrong), subject_layer=wrong) == "attention-mask"
+
+
+def test_heads_of_another_width_whose_scale_is_written_out():
+    wrong, right = split_into(6).with_hyper(scale=2**-0.5), split_into(2)
+    assert name_cause(right, evaluate(wrong), subject_layer=wrong) == "attention-heads"
+
+
+def test_heads_of_another_width_behind_the_time():
+    wrong, right = (
+        replace(each, inputs=tuple(data.swapaxes(1, 2) for data in each.inputs)).with_hyper(
+            time_before_heads=True
+        )
+        for each in map(split_into, (6, 2))
+    )
+    assert name_cause(right, evaluate(wrong), subject_layer=wrong) == "attention-heads"
+
+
 def test_the_remedy_of_a_scale_is_the_references():
     right, wrong = masked(slice(2), scale=0.3), masked(slice(2))
     (found,) = diagnosis.explain_layer(failing_layer(right, evaluate(wrong))).proof.candidates

@@ -57,13 +57,17 @@ def _propose_settings(failing: FailingLayer, layer: Layer) -> Iterator[Candidate
     if layer.kind == _CORE:
         width = layer.inputs[0].shape[-1]
         scale = layer.hyper.get("scale")
-        right = f"multiply the scores by {scale:.4g}" if scale else ""
+        remedy = (
+            f"{failing.label}: multiply the scores by {scale:.4g}"
+            if scale
+            else f"{failing.label}: divide the scores by the root of {width}"
+        )
         for text, value in _scales(layer, width):
             yield Candidate(
                 SCALE,
                 change_hyper(scale=value),
                 f"The scores are multiplied by {text}",
-                f"{failing.label}: {right or f'divide the scores by the root of {width}'}",
+                remedy,
                 0.5,
             )
         for text, order in (("Query and key", (1, 0, 2)), ("Key and value", (0, 2, 1)),
