@@ -229,7 +229,16 @@ class GraphExplainer:
         own = own or layer.subject_layer
         if own is None or {base.kind, own.kind} != {ATTENTION}:
             return []
-        failing = replace(layer, reference_layer=base, subject_layer=own, is_opaque=False)
+        # What is known of the inputs of the last product alone says nothing of these.
+        failing = replace(
+            layer,
+            reference_layer=base,
+            subject_layer=own,
+            is_opaque=False,
+            misread_inputs={},
+            unpaired_input_layers={},
+            missing_input_layers={},
+        )
         explanation = self._search(failing, subject, row, elements)
         if explanation is None or explanation.proof is None:
             return []

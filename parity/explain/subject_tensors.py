@@ -19,10 +19,15 @@ from parity.explain.captures import round_to_float32
 from parity.explain.inner_operations import list_inner_tensors, list_row_nodes
 from parity.explain.misread_tensors import find_reach
 from parity.network.alignment import infer_axes
+from parity.network.graph import Graph
 from parity.numerics.capture import CaptureReader
 from parity.processes.graph_requests import GraphRunRequest, TensorPoint
 
 Array = NDArray[Any]
+
+MAX_WRITTEN_OUT = 2**30
+"""The bytes, in float64, of what is read of operations within rows: a model of long sequences has
+scores of many heads in each. Those of the rows behind are not explained one by one."""
 
 
 def read_subject_tensors(
@@ -45,10 +50,12 @@ def read_subject_tensors(
         if node is not None
         for tensor in (*node.inputs, *node.outputs[:1], *node.constant_ids.values())
     )
+    left = MAX_WRITTEN_OUT
     for row in rows:
         if len(row.nodes.get(subject, ())) > 1:
-            written_out = list_row_nodes(state, subject, row)[1]
-            wanted.update(dict.fromkeys(list_inner_tensors(written_out)))
+            inner = list_inner_tensors(list_row_nodes(state, subject, row)[1])
+            left -= 8 * sum(_count_values(model.graph, tensor) for tensor in dict.fromkeys(inner))
+            wanted.update(dict.fromkeys(inner if left >= 0 else ()))
     for tensor in list(wanted):
         before = model.graph.producers.get(tensor)
         wanted.update(dict.fromkeys(() if before is None else before.inputs))
@@ -101,3 +108,8 @@ def read_subject_tensors(
             array = rearrangement.apply(array)
         found[tensor] = np.asarray(array, np.float64)
     return found
+
+
+def _count_values(graph: Graph, tensor: str) -> int:
+    """Return the number of values of a tensor; 0 for a constant, which is no tensor of the run."""
+    return math.prod(graph.tensors[tensor].shape) if tensor in graph.tensors else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import parity
+from parity.explain import subject_tensors
 
 pytestmark = pytest.mark.framework
 
@@ -120,3 +121,12 @@ def test_a_difference_in_attention_is_named(reports, form, subject, cause, text)
 def test_the_same_attention_in_another_form_is_in_parity(reports, form):
     assert not [each for each in reports[form].causes if each.subject == "einsum"]
     assert not [each for each in reports[form].divergences if each.subject == "einsum"]
+
+
+def test_the_memory_for_operations_within_rows_has_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(subject_tensors, "MAX_WRITTEN_OUT", 1000)
+    file = tmp_path / "net.py"
+    file.write_text(NET)
+    report = parity.compare(f"right={file}:net", f"wrong={file}:net,masked=True", export=False)
+    (cause,) = report.causes
+    assert cause.cause == "not-explained"

@@ -306,6 +306,7 @@ def test_constants_within_attention(tmp_path):
     assert set(causes(report, "both")) == {"constant", "constant-factor"}
     (cause,) = [each for each in report.causes if each.subject == "extra"]
     assert cause.cause == "not-explained", "an operation too many is not passed over"
+    assert not [note for note in report.notes if "was not explained" in note]
 
 
 def test_a_constant_mask_of_attention(tmp_path):
