@@ -114,7 +114,7 @@ def test_a_difference_in_attention_is_named(reports, form, subject, cause, text)
     assert found.evidence["x_floor_after"] <= 4.0
     if cause == "attention-heads":
         # The line that splits the features, and not the one that reads the heads.
-        assert found.remedy.endswith("into 4 heads, in `unflatten (net.py:35)`")
+        assert found.remedy.endswith("into 4 heads, in `unflatten (net.py:36)`")
 
 
 @pytest.mark.parametrize("form", ["matmul", "einsum", "function"])
