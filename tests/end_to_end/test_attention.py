@@ -114,7 +114,9 @@ def test_a_difference_in_attention_is_named(reports, form, subject, cause, text)
     assert found.evidence["x_floor_after"] <= 4.0
     if cause == "attention-heads":
         # The line that splits the features, and not the one that reads the heads.
-        assert found.remedy.endswith("into 4 heads, in `unflatten (net.py:36)`")
+        split = "unflatten(-1, split).transpose"
+        line = next(at for at, text in enumerate(NET.splitlines(), 1) if split in text)
+        assert found.remedy.endswith(f"into 4 heads, in `unflatten (net.py:{line})`")
 
 
 @pytest.mark.parametrize("form", ["matmul", "einsum", "function"])
