@@ -246,10 +246,8 @@ class Preparation:
             raise IncompatibleWeightsError(f"its weights cannot be copied: {error}") from error
 
     def _load(self, side: Side, child: Child) -> float:
-        model_reference = self.request.model_references.get(side)
-        spec = None if model_reference or self.spec is None else self.spec.to_json()
         self.progress(child.name, "building the model")
-        answer = child.call("load", spec=spec, callable_path=model_reference)
+        answer = child.call("load", **self.request.load_arguments(side))
         seconds: float = answer["seconds"]
         return seconds
 

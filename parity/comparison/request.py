@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from parity.comparison.settings import OWN, RANDOM, SELECTABLE_PRECISIONS, Settings
 from parity.errors import UsageError
@@ -132,6 +132,12 @@ class Request(Settings):
         ]
         without_backend = [name for name in children if parse_child_name(name).backend is None]
         return next(iter(without_backend), side) if side not in without_backend else side
+
+    def load_arguments(self, side: Side) -> dict[str, Any]:
+        """Return the arguments of the request that makes a child load a framework's model."""
+        reference = self.model_references.get(side)
+        spec = None if reference or self.spec is None else self.spec.to_json()
+        return {"spec": spec, "callable_path": reference}
 
     def is_at_home(self, subject: str) -> bool:
         """Whether a subject runs in its framework's home child."""

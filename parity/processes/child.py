@@ -96,6 +96,7 @@ class Child:
 
     def _start(self) -> None:
         self._responses: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._begun: list[OperationRequest] = []
         variables = {**self._variables, "TMPDIR": self._temporary.name}
         process = None
         if self._is_own_interpreter:
@@ -152,6 +153,20 @@ class Child:
                 self._state_requests.append((operation, arguments))
         return result
 
+    def begin(self, operation: str, **arguments: Any) -> None:
+        """Send a request early; the next `call` of it waits for this one's response.
+
+        A call of anything else first waits for the requests that were begun, and drops their
+        responses. A process that has died is reported by the call.
+        """
+        with self._lock:
+            if self._is_suspended or self._is_closed:
+                return
+            request = OperationRequest(next(self._identities), operation, arguments)
+            with contextlib.suppress(OSError, ValueError):
+                self._write(request)
+                self._begun.append(request)
+
     def reset(self) -> None:
         """Make the process forget its model; the frameworks that it has imported stay.
 
@@ -183,13 +198,13 @@ class Child:
             self._send(operation, arguments)
 
     def _send(self, operation: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        request = OperationRequest(next(self._identities), operation, arguments)
-        try:
-            assert self._process.stdin is not None
-            self._process.stdin.write(request.to_line())
-            self._process.stdin.flush()
-        except (OSError, ValueError):
-            raise self._describe_death(operation) from None
+        request = self._find_begun(operation, arguments)
+        if request is None:
+            request = OperationRequest(next(self._identities), operation, arguments)
+            try:
+                self._write(request)
+            except (OSError, ValueError):
+                raise self._describe_death(operation) from None
         response = self._receive(operation)
         if response.identity != request.identity:
             raise ChildError(
@@ -198,6 +213,20 @@ class Child:
         if response.failure is not None:
             raise response.failure.to_exception(self.name)
         return dict(response.result)
+
+    def _write(self, request: OperationRequest) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(request.to_line())
+        self._process.stdin.flush()
+
+    def _find_begun(self, operation: str, arguments: Mapping[str, Any]) -> OperationRequest | None:
+        """Return the request that was begun, if it is this one; wait for those that are not."""
+        while self._begun:
+            request = self._begun.pop(0)
+            if request.operation == operation and dict(request.arguments) == dict(arguments):
+                return request
+            self._receive(request.operation)
+        return None
 
     def close(self) -> None:
         """End the child by closing its input, kill it if it does not end, delete its files.

@@ -57,6 +57,39 @@ def test_a_reset_child_has_forgotten_its_model_in_the_same_process(child):
     assert child.call("loaded")["held"] is None
 
 
+def test_a_request_that_was_begun_is_answered_by_its_call(child):
+    child.begin("echo", value=3)
+    child.begin("load", value="early")
+    assert child.call("echo", value=3) == {"value": 3}
+    # The call neither sends it again nor loses what a process in its place must repeat.
+    child.call("load", value="early")
+    assert child.call("loaded")["held"] == ["early"]
+    child.suspend()
+    assert child.call("loaded")["held"] == ["early"]
+
+
+def test_another_call_waits_for_what_was_begun(child):
+    child.begin("load", value="early")
+    child.call("load", value="late")
+    assert child.call("loaded")["held"] == ["early", "late"]
+
+
+def test_the_error_of_a_request_that_was_begun_is_its_calls(child):
+    child.begin("load", value=1)
+    child.begin("absent operation")
+    child.call("load", value=1)
+    with pytest.raises(UnsupportedRequestError):
+        child.call("absent operation")
+
+
+def test_a_process_that_died_of_what_was_begun_is_the_calls_error(child):
+    child.begin("load", value=1)
+    os.kill(child.pid, signal.SIGKILL)
+    with pytest.raises(ChildError, match="SIGKILL"):
+        child.call("load", value=1)
+        child.call("loaded")
+
+
 def test_two_threads_get_one_child():
     """Both graphs ask for ONNX Runtime's child, neither of them first."""
     with Children() as children, ThreadPoolExecutor(8) as pool:

@@ -275,6 +275,11 @@ def _start_children(request: "Request") -> Iterator[dict[str, Any]]:
         show_progress() as update_progress,
     ):
         children.start(request.runtimes)
+        for side in request.sides:
+            # A child that is ready need not wait until this process has imported NumPy.
+            child = children[request.home_child(side)]
+            child.begin("hello")
+            child.begin("load", **request.load_arguments(side))
         yield {
             "request": request,
             "children": children,
