@@ -219,6 +219,7 @@ def test_a_foreign_file_is_told_before_any_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("parity.processes.children.Child._start", lambda child: None)
+    monkeypatch.setattr("parity.processes.children.Child.begin", lambda child, *a, **k: None)
     monkeypatch.setattr("parity.processes.children.Child.close", lambda child: None)
     monkeypatch.setattr("parity.processes.children.Child.kill", lambda child: None)
     _mine(tmp_path / "torch.safetensors")

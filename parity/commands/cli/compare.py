@@ -276,10 +276,13 @@ def _start_children(request: "Request") -> Iterator[dict[str, Any]]:
     ):
         children.start(request.runtimes)
         for side in request.sides:
-            # A child that is ready need not wait until this process has imported NumPy.
-            child = children[request.home_child(side)]
-            child.begin("hello")
-            child.begin("load", **request.load_arguments(side))
+            arguments = request.load_arguments(side)
+            if arguments["spec"] is not None:
+                # A child that is ready need not wait until this process has imported NumPy. A
+                # user's code runs once everything else has been checked.
+                child = children[request.home_child(side)]
+                child.begin("hello")
+                child.begin("load", **arguments)
         yield {
             "request": request,
             "children": children,
