@@ -83,11 +83,9 @@ def test_the_error_of_a_request_that_was_begun_is_its_calls(child):
 
 
 def test_a_process_that_died_of_what_was_begun_is_the_calls_error(child):
-    child.begin("load", value=1)
-    os.kill(child.pid, signal.SIGKILL)
-    with pytest.raises(ChildError, match="SIGKILL"):
-        child.call("load", value=1)
-        child.call("loaded")
+    child.begin("die", code=7)
+    with pytest.raises(ChildError, match=r"died during 'die' \(exit code 7\).*farewell"):
+        child.call("die", code=7)
 
 
 def test_two_threads_get_one_child():
