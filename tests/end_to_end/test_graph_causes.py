@@ -30,10 +30,10 @@ def files(tmp_path_factory):
 
 
 def compared(side, path, **options):
+    subjects = (side, f"onnx-{side}")
     return api.compare(
-        "resnet18", subjects=(side, f"onnx-{side}"), input="random",
-        **{f"onnx_{side}": path}, **SMALL, **options,
-    )  # fmt: skip
+        "resnet18", f"onnx-{side}={path}", subjects=subjects, input="random", **SMALL, **options
+    )
 
 
 def edited(source, target, change):
