@@ -75,7 +75,7 @@ class SharedChild(Child):
                 new = folders
         self._sources.update({each: _describe_sources(each) for each in new})
 
-    def begin(self) -> None:
+    def begin_test(self) -> None:
         """Begin the work of another command, whose code may have changed."""
         self.uses += 1
         self._is_unchanged = all(
@@ -117,7 +117,7 @@ class ChildPool:
         free = self._free.get(key, [])
         if free:
             child = free.pop()
-            child.begin()
+            child.begin_test()
             return child
         # Its folder for temporary files outlives the command.
         before, tempfile.tempdir = tempfile.tempdir, None

@@ -182,11 +182,18 @@ def net(factor=None):
 
 
 def test_an_operation_without_a_partner_is_named_where_nothing_explains(tmp_path, monkeypatch):
-    """A mask that one model multiplies by 0."""
+    """A mask that one model makes so small that it hides nothing and adds to the scores."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "masked.py").write_text(MASKED)
-    report = parity.compare("masked.py:net", "wrong=masked.py:net,0.0", export=False)
+    report = parity.compare("masked.py:net", "wrong=masked.py:net,1e-4", export=False)
     assert [each.cause for each in report.causes] == ["not-explained"]
     (note,) = [each for each in report.notes if "no partner" in each]
     assert note.startswith("wrong: mul in ")
     assert note.endswith("(masked.py:16) has no partner in net")
+
+
+def test_a_mask_that_is_multiplied_by_0_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "masked.py").write_text(MASKED)
+    report = parity.compare("masked.py:net", "wrong=masked.py:net,0.0", export=False)
+    assert [each.cause for each in report.causes] == ["attention-mask"]

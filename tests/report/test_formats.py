@@ -50,7 +50,7 @@ def command() -> typer.Typer:
     @report_options.with_report_options
     def compare(model: str, *, reports: dict[str, Path]) -> None:
         report_options.require_writable(reports)
-        if not report_options.write(parity(), reports):
+        if not report_options.write_reports(parity(), reports):
             typer.echo(f"the table of {model}")
 
     return app
@@ -80,7 +80,7 @@ def test_a_workflow_gets_annotations(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    report_options.write(divergence(), {})
+    report_options.write_reports(divergence(), {})
     assert capsys.readouterr().err.startswith("::error title=")
-    report_options.write(parity(), {})
+    report_options.write_reports(parity(), {})
     assert capsys.readouterr().err == ""
