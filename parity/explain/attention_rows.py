@@ -7,7 +7,7 @@ model writes a mask, or where it divides.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,11 +84,6 @@ def read_attention(
     except (ValueError, IndexError):
         return None
     return (layer, summed.axes) if agree(found, output) else None
-
-
-def as_transform(axes: Sequence[int]) -> Callable[[Any], Any]:
-    """Return the change of axes from what the layer gives to the last operation's output."""
-    return lambda array: np.transpose(array, axes)
 
 
 def describe_hidden(layer: Layer) -> str | None:

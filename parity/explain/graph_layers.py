@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from parity.comparison.graphs.weights import gather_weight
 from parity.comparison.state import Criteria
 from parity.errors import ParityError, WeightError
 from parity.explain import diagnosis, messages
-from parity.explain.attention_rows import ATTENTION, as_transform, read_attention
+from parity.explain.attention_rows import ATTENTION, read_attention
 from parity.explain.captures import NEARBY, round_to_float32
 from parity.explain.cause import Cause
 from parity.explain.findings import IsolatedFailure
@@ -62,7 +62,6 @@ from parity.numerics.capture import CaptureReader
 from parity.numerics.distance import measure_error
 from parity.numerics.floor import Floor
 from parity.numerics.verdict import PointResult, judge_error
-from parity.processes.graph_requests import TensorPoint
 
 Array = NDArray[Any]
 
@@ -164,7 +163,7 @@ class GraphExplainer:
             # A row's tensor is the reference's where an operation reads it.
             known = {
                 **self.subject_tensors.get(subject, {}),
-                row.tensors[subject].tensor: self._in_own_axes(subject, row, actual),
+                row.tensors[subject].tensor: self._move_channels_first(subject, row, actual),
             }
             inner = self._explain_inner(subject, row, known, elements)
             if layer is not None and not inner:
@@ -176,8 +175,8 @@ class GraphExplainer:
             layer = replace(layer, earlier_tensors=())
         return [(layer, explanation)]
 
-    def _in_own_axes(self, subject: str, row: GraphRow, actual: Array) -> Array:
-        """Return a subject's tensor of a row as its other tensors are: channels first."""
+    def _move_channels_first(self, subject: str, row: GraphRow, actual: Array) -> Array:
+        """Return a subject's tensor of a row, in the axes of the comparison, channels first."""
         point, graph = row.tensors[subject], self.state.models[subject].graph
         array = point.invert(actual, graph.tensors[point.tensor].shape)
         for rearrangement in channels_first(infer_axes(graph).get(point.tensor, "")):
@@ -436,10 +435,8 @@ class GraphExplainer:
         moved = move_channels_first(model.graph, own, order)
         layer = Layer(moved.kind, inputs, moved.hyper, weights, constants=constants)
         if kinds.properties(own.kind).own_axes:
-            restored: Iterator[Array] = (
-                TensorPoint("", t, channels_first(order.get(t, ""))).invert(
-                    array, model.graph.tensors[t].shape
-                )
+            restored = (
+                restore_axes(model.graph, t, array)
                 for t, array in zip(own.inputs, inputs, strict=False)
             )
             layer = Layer(
@@ -602,7 +599,8 @@ def _read_attention(
     if found is None:
         return None
     layer, axes = found
-    return replace(layer, output_transforms=(_as_transform(as_transform(axes)), apply))
+    turn = _as_transform(partial(np.transpose, axes=axes))
+    return replace(layer, output_transforms=(turn, apply))
 
 
 def _may_read_turned(node: Node) -> bool:
