@@ -405,10 +405,29 @@ def _judge_structure(
             same.append(each)
         else:
             failing.append(each)
+    failing, same, training = (
+        _leave_out_inherited(state, each) for each in (failing, same, training)
+    )
     messages = [*missing, *summarise(failing)]
     messages += [f"written differently, same function: {line}" for line in summarise(same)]
     messages += [f"differs in training: {line}" for line in summarise(training)]
     return Level(Outcome.FAIL if failing or missing else Outcome.PASS, tuple(messages))
+
+
+def _leave_out_inherited(
+    state: GraphState, differences: Sequence[PairDifference]
+) -> list[PairDifference]:
+    """Return the differences without those of an export that its model has too."""
+
+    def identify(subject: str, each: PairDifference) -> tuple[str, ...]:
+        return (subject, each.reference_node, each.field, repr(each.value))
+
+    known = {identify(each.subject, each) for each in differences}
+    return [
+        each
+        for each in differences
+        if identify(state.models[each.subject].subject.exported_from, each) not in known
+    ]
 
 
 def _list_missing_outputs(state: GraphState) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import partial
 
 from parity.explain import causes
 from parity.explain.causes import exported_graph
@@ -21,6 +22,14 @@ def explain_layer(
     return search.explain_layer(
         failing, causes.propose_candidates, elements=elements, add_weights=add_weights
     )
+
+
+def explain_by_statement(failing: FailingLayer, names: Collection[str]) -> Explanation | None:
+    """Return the proof by what the subject states, if it is among the causes of these names.
+
+    It takes a part of the time of `explain_layer`, which would find the same.
+    """
+    return search.find_stated_proof(failing, partial(causes.propose_candidates, names=names))
 
 
 def explain_by_graph(failing: FailingLayer) -> Explanation | None:

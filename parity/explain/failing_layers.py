@@ -10,7 +10,6 @@ import numpy as np
 from parity.explain.captures import ReferenceTensors, recovers_downstream, round_to_float32
 from parity.explain.descriptions import Descriptions, find_other_calls, label_layer
 from parity.explain.findings import IsolatedFailure
-from parity.explain.proof.error_pattern import classify_error
 from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import Array, Layer
 from parity.explain.proof.reconstruction import reconstruct_layer
@@ -66,12 +65,6 @@ class Evidence:
             expected=expected,
             actual=actual,
             floor=failure.floor,
-            pattern=classify_error(
-                actual,
-                expected,
-                floor=failure.floor.max_abs,
-                groups=int(layer.hyper.get("groups", 1)),
-            ),
             limit=self.limit,
             subject_hyper=description.get("hyper", {}),
             label=label_layer(subject, row, description, table),

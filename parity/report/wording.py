@@ -127,7 +127,9 @@ def describe_first_failures(report: Report) -> Iterator[tuple[str, str]]:
             format_ratio(larger_ratio(result)),
             result.message,
         )
-        key = (where, result.status, result.worst, *figures)
+        # Where two values are the largest, either may be the worst of a graph and of its model.
+        worst = result.worst if result.status is Status.NON_FINITE else None
+        key = (where, result.status, worst, *figures)
         text = f"first at {where}: {describe_error(result)}"
         groups.setdefault(key, []).append((name, text))
     for group in groups.values():

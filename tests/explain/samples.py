@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from parity.explain.proof.error_pattern import classify_error
 from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import Layer, evaluate
 from parity.network.table import Row
@@ -105,7 +104,6 @@ def failing_layer(layer, actual, *, subject="keras", **more):
         expected=expected,
         actual=actual,
         floor=floor,
-        pattern=classify_error(actual, expected, floor=floor.max_abs),
         label="Layer `row`",
         **more,
     )

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from types import ModuleType
 
 from parity.explain.proof.candidate import Candidate, StructuralCause
@@ -29,9 +29,18 @@ def modules() -> tuple[ModuleType, ...]:
     return tuple(importlib.import_module(f"{__name__}.{name}") for name in found)
 
 
-def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
-    """Yield the candidates of all causes for a failing layer."""
+def _find_names(module: ModuleType) -> set[str]:
+    """Return the names of the causes that a module states."""
+    return {v for k, v in vars(module).items() if k.isupper() and isinstance(v, str)}
+
+
+def propose_candidates(
+    failing: FailingLayer, names: Collection[str] | None = None
+) -> Iterator[Candidate]:
+    """Yield the candidates of all causes for a failing layer, or those of the files of `names`."""
     for module in modules():
+        if names is not None and not _find_names(module) & set(names):
+            continue
         if failing.is_opaque and not getattr(module, "NEEDS_NO_OPERATOR", False):
             continue
         if hasattr(module, "propose_candidates"):

@@ -19,7 +19,6 @@ NAME = "bias"
 def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
     if "bias" not in {role.name for role in kinds.get(failing.reference_layer.kind).roles}:
         return
-    score = 0.9 if failing.pattern.constant_offset else 0.3
     off = f"{failing.label}: {_bias_remedy(failing.framework, False)}"
     elsewhere = (
         f"{failing.label}: look for a constant that is added to its output or input (by "
@@ -32,14 +31,14 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             _zero_bias,
             "The bias is missing",
             f"{failing.label}: {_bias_remedy(failing.framework, True)} and copy the bias",
-            1.0 if is_stated else score,
+            1.0 if is_stated else _rate(failing),
         )
         # Only where the subject has the right bias; otherwise the bias itself is wrong.
         if np.array_equal(
             failing.subject_weights.get("bias", ()), failing.reference_layer.weights["bias"]
         ):
             text = "A constant is added in each channel, in addition to its bias"
-            yield from _propose_constant(failing, text, elsewhere, score)
+            yield from _propose_constant(failing, text, elsewhere)
         return
     if "bias" in failing.subject_weights:
         text = "A bias is added that the reference does not have"
@@ -47,15 +46,18 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
     if failing.framework != "onnx" and failing.subject_hyper.get("bias") is False:
         # The bias is off, so the constant has another source.
         text = "A constant is added in each channel, though the layer itself has no bias"
-        yield from _propose_constant(failing, text, elsewhere, score)
+        yield from _propose_constant(failing, text, elsewhere)
     else:
         text = "A bias is added that the reference does not have, a constant in each channel"
-        yield from _propose_constant(failing, text, off, score)
+        yield from _propose_constant(failing, text, off)
 
 
-def _propose_constant(
-    failing: FailingLayer, text: str, remedy: str, score: float
-) -> Iterator[Candidate]:
+def _rate(failing: FailingLayer) -> float:
+    """Return the score of a constant in each channel, by the pattern of the error."""
+    return 0.9 if failing.pattern.constant_offset else 0.3
+
+
+def _propose_constant(failing: FailingLayer, text: str, remedy: str) -> Iterator[Candidate]:
     """Yield the candidate of a constant in each channel, fitted to the subject's output."""
     if failing.actual.shape == failing.expected.shape:
         yield Candidate(
@@ -63,7 +65,7 @@ def _propose_constant(
             transform_output(lambda output: output + _fit_offset(output, failing.actual)),
             text,
             remedy,
-            score,
+            _rate(failing),
             fitted_values=failing.expected.shape[_channel_axis(failing.expected)],
         )
 

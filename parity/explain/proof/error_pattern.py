@@ -111,6 +111,10 @@ def _is_at_border(error: Array, floor: float) -> bool:
 def _is_constant_offset(difference: Array, floor: float) -> bool:
     if difference.ndim != 4 or difference.shape[2] * difference.shape[3] < 2:
         return False
+    # The channel with the largest difference tells of most errors.
+    worst = np.unravel_index(int(np.abs(difference).argmax()), difference.shape)[1]
+    if np.ptp(difference[:, worst]) > 2.0 * floor:
+        return False
     means = difference.mean(axis=(0, 2, 3), keepdims=True)
     return bool(np.abs(difference - means).max() <= floor)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from parity.defaults import LIMIT
-from parity.explain.proof.error_pattern import ErrorPattern
+from parity.explain.proof.error_pattern import ErrorPattern, classify_error
 from parity.explain.proof.layer import Array, Layer
 from parity.network.table import Row
 from parity.numerics.floor import Floor
@@ -45,7 +46,6 @@ class FailingLayer:
     expected: Array
     actual: Array
     floor: Floor
-    pattern: ErrorPattern
     limit: float = LIMIT
     is_opaque: bool = False
     """Whether `reference_layer` is no operator, but gives `expected` as it is."""
@@ -91,6 +91,12 @@ class FailingLayer:
     """The subject's operations that give its inputs their shapes, with their lines."""
     earlier_tensors: tuple[Array, ...] = ()
     """The reference's tensors a few operations before, of as many values as it reads or gives."""
+
+    @cached_property
+    def pattern(self) -> ErrorPattern:
+        """The pattern of `actual` against `expected`."""
+        groups = int(self.reference_layer.hyper.get("groups") or 1)
+        return classify_error(self.actual, self.expected, floor=self.floor.max_abs, groups=groups)
 
     def find_row_of(self, tensor: Array) -> str | None:
         """Return the nearby row whose output equals `tensor` in float32, or None."""

@@ -185,6 +185,31 @@ def find_first_proof(failing: FailingLayer, propose: ProposeCandidates) -> Expla
     return None
 
 
+def find_stated_proof(failing: FailingLayer, propose: ProposeCandidates) -> Explanation | None:
+    """Return the proof by one candidate that the subject states, or by all of them together."""
+    attempts: list[Attempt] = []
+    for candidate in propose(failing):
+        if not _is_stated(candidate):
+            continue
+        alone = try_candidates(failing, (candidate,))
+        attempts.append(alone or Attempt((candidate,), math.inf, changes_shape=True))
+        if attempts[-1].x_floor_after <= failing.limit:
+            break
+    else:
+        joint = _try_all_stated(failing, attempts)
+        attempts = [] if joint is None else [joint]
+    if not attempts or attempts[-1].x_floor_after > failing.limit:
+        return None
+    before = _error_in_floors(failing, failing.expected, failing.floor)
+    return Explanation(before, attempts[-1])
+
+
+def _is_stated(candidate: Candidate) -> bool:
+    """Return whether the subject states a change itself, and nothing of it is fitted."""
+    whole = candidate.fitted_values or candidate.replaces_output
+    return candidate.score >= STATED and not whole
+
+
 def _try_singles(
     failing: FailingLayer,
     propose: ProposeCandidates,
@@ -214,8 +239,7 @@ def _try_all_stated(failing: FailingLayer, attempts: Sequence[Attempt]) -> Attem
     stated: dict[str, Candidate] = {}
     for attempt in attempts:
         (candidate,) = attempt.candidates
-        whole = candidate.fitted_values or candidate.replaces_output
-        if candidate.score >= STATED and not whole:
+        if _is_stated(candidate):
             stated.setdefault(candidate.cause, candidate)
     if len(stated) < 2:
         return None

@@ -1,0 +1,430 @@
+"""The evidence on operations that fail in isolation, in a comparison of graphs."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.comparison.graphs.isolation import criteria
+from parity.comparison.graphs.layout import channels_first, is_signal, move_channels_first
+from parity.comparison.graphs.points import GraphRow
+from parity.comparison.graphs.reference_tensors import ReferenceTensors
+from parity.comparison.graphs.state import GraphState
+from parity.comparison.graphs.structure import locate, main_node, with_padding
+from parity.comparison.graphs.weights import gather_weight
+from parity.comparison.state import Criteria
+from parity.errors import WeightError
+from parity.explain.captures import NEARBY, round_to_float32
+from parity.explain.graph_inputs import (
+    find_unpaired_inputs,
+    fit,
+    list_input_reshapes,
+    list_tensors_before,
+    with_constants,
+)
+from parity.explain.inner_operations import InnerOperation, measure_floor, read_inputs
+from parity.explain.misread_search import MisreadSearch, restore_axes
+from parity.explain.proof.failing_layer import FailingLayer
+from parity.explain.proof.layer import EvaluationMemo, Layer, Transform, evaluate
+from parity.network import kinds
+from parity.network.alignment import families, infer_axes
+from parity.network.graph import Node
+from parity.network.graph_weights import to_canonical_weight
+from parity.network.rows import Row
+from parity.numerics.floor import Floor
+
+Array = NDArray[Any]
+
+MAX_VALUES = 1 << 20
+"""The values of an earlier tensor up to which a search looks at it."""
+
+_MAX_VALUES_OF_ALL = 1 << 23
+"""About those of all earlier tensors of one row."""
+
+
+@dataclass
+class GraphEvidence:
+    """Builds the evidence on failing rows from the graphs, the weights and the captures."""
+
+    state: GraphState
+    reference_tensors: ReferenceTensors
+    """The reference's float64 tensors by id, channels first where the axes are known."""
+    subject_tensors: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
+    """By subject, what its operations read and give in the isolated run, channels first."""
+    _canonical: dict[str, dict[str, Array]] = field(default_factory=dict)
+    """The reference's weights of a node in canonical axes by role, by the node's id."""
+    _layers: dict[str, Layer | None] = field(default_factory=dict)
+    """The reference's layer of the last row, by the node's id: several subjects may fail there."""
+    _memo: EvaluationMemo = field(default_factory=EvaluationMemo)
+
+    @cached_property
+    def _criteria(self) -> Criteria:
+        return criteria(self.state)
+
+    def _build(
+        self, subject: str, row: GraphRow, floor: Floor, actual: Array
+    ) -> FailingLayer | None:
+        """Return the evidence on a failure; None if the reference's output is not known."""
+        failing = self.build_statement(subject, row, floor, actual)
+        return None if failing is None else self.add_evidence(failing, row)
+
+    def build_statement(
+        self, subject: str, row: GraphRow, floor: Floor, actual: Array
+    ) -> FailingLayer | None:
+        """Return a failure with both outputs, and of the subject only what it states."""
+        reference = self.state.reference
+        node = reference.graph.by_id[row.node]
+        if node.id not in self._layers:
+            self._layers.clear()
+            layer = self._reference_layer(node)
+            if layer is not None:
+                layer = replace(layer, inputs=tuple(map(round_to_float32, layer.inputs)))
+            self._layers[node.id] = layer
+        layer = self._layers[node.id]
+        if node.outputs[0] not in self.reference_tensors:
+            return None
+        expected = self.reference_tensors[node.outputs[0]]
+        is_opaque = layer is None
+        if layer is None:
+            layer = Layer("identity", (expected,))
+        if is_signal(node, infer_axes(reference.graph)):
+            expected, actual = expected.swapaxes(1, 2), actual.swapaxes(1, 2)
+        floor = floor.for_precision(self._criteria.precision(subject, row.name))
+        model = self.state.models[subject]
+        own = main_node(model.graph, row.nodes.get(subject, ()))
+        if own is not None:
+            own = with_padding(model.graph, own)
+            own = move_channels_first(model.graph, own, infer_axes(model.graph))
+        return FailingLayer(
+            row=Row(row.name, row.stage, row.kind, row.name, row.name, row.shape[1:]),
+            subject=subject,
+            framework=model.subject.runtime,
+            reference_layer=layer,
+            expected=expected,
+            actual=np.asarray(actual, np.float64),
+            floor=floor,
+            limit=self.state.request.limit,
+            is_opaque=is_opaque,
+            subject_hyper=dict(own.hyper) if own is not None and own.kind == node.kind else {},
+            label="" if own is None else f"{own.operation} `{locate(own)}`",
+        )
+
+    def add_evidence(self, failing: FailingLayer, row: GraphRow) -> FailingLayer:
+        """Return a failure with all that a search may need: what is near, and what was read."""
+        subject, layer, actual = failing.subject, failing.reference_layer, failing.actual
+        node = self.state.reference.graph.by_id[row.node]
+        model = self.state.models[subject]
+        own = main_node(model.graph, row.nodes.get(subject, ()))
+        stated = None
+        if own is not None:
+            as_sum = bool(layer.constants) and node.kind == "bias_add"
+            stated = self._build_subject_layer(
+                subject, row, own, actual, failing.floor, as_sum=as_sum
+            )
+        nearby = self._nearby(node, actual.shape)
+        failing = replace(
+            failing,
+            subject_layer=stated,
+            missing_input_layers=self._find_missing_input_layers(subject, node, layer),
+            image_shape=self._image_shape(node, layer),
+            reference_weights=self._weights_nearby(node),
+            nearby_outputs=nearby,
+            possible_inputs={
+                name: round_to_float32(value)
+                for shape in dict.fromkeys(each.shape for each in layer.inputs)
+                for name, value in self._nearby(node, shape).items()
+            },
+            earlier_tensors=self._earlier_tensors(node, layer, failing.expected),
+        )
+        if own is None:
+            return failing
+        known = self.subject_tensors.get(subject, {})
+        misread = MisreadSearch(self.state, self.reference_tensors, known, subject, row)
+        return replace(
+            failing,
+            unpaired_input_layers=self._find_unpaired_input_layers(subject, own),
+            constant_source_weights=tuple(each.name for each in own.parameters),
+            input_reshapes=list_input_reshapes(model.graph, own),
+            misread_inputs=misread.find_inputs(node, own),
+            misread_output=misread.find_output(node, own),
+        )
+
+    def _reference_layer(self, node: Node) -> Layer | None:
+        """Return the reference's layer with its inputs, if it gives the reference's own output.
+
+        A sum with what is computed from weights has that as an input, where the weights themselves
+        do not give the output.
+        """
+        return self._evaluated_layer(node) or self._evaluated_layer(node, as_sum=True)
+
+    def _evaluated_layer(self, node: Node, *, as_sum: bool = False) -> Layer | None:
+        if kinds.find(node.kind) is None or not node.inputs or not node.outputs:
+            return None
+        padded = with_padding(self.state.reference.graph, node)
+        if all(tensor in self.reference_tensors for tensor in padded.inputs):
+            # The other model may pad in the operation itself.
+            node = padded
+        needed = (*node.inputs, node.outputs[0])
+        if any(tensor not in self.reference_tensors for tensor in needed):
+            return None
+        reference = self.state.reference.graph
+        node, inputs, constants = with_constants(
+            reference, node, self.reference_tensors, as_sum=as_sum
+        )
+        expected = self.reference_tensors[node.outputs[0]]
+        if is_signal(node, infer_axes(reference)):
+            inputs = tuple(each.swapaxes(1, 2) for each in inputs)
+            expected = expected.swapaxes(1, 2)
+        if kinds.properties(node.kind).own_axes:
+            restored = (
+                restore_axes(reference, t, a) for t, a in zip(node.inputs, inputs, strict=False)
+            )
+            inputs = (*restored, *inputs[len(node.inputs) :])
+            moved = channels_first(infer_axes(reference).get(node.outputs[0], ""))
+            layer = Layer(
+                node.kind,
+                inputs,
+                node.hyper,
+                output_transforms=tuple(as_transform(each.apply) for each in moved),
+                constants=constants,
+            )
+        else:
+            node = move_channels_first(reference, node, infer_axes(reference))
+            weights = self._canonical_weights(node)
+            layer = Layer(
+                node.kind, inputs, node.hyper, weights, memo=self._memo, constants=constants
+            )
+        return fit(layer, expected)
+
+    def _build_subject_layer(
+        self,
+        subject: str,
+        row: GraphRow,
+        own: Node,
+        actual: Array,
+        floor: Floor,
+        *,
+        as_sum: bool = False,
+    ) -> Layer | None:
+        """Return the subject's operation on what it read, if it gives the subject's output alone.
+
+        None for one of several operations that make the row's tensor together.
+        """
+        model, known = self.state.models[subject], self.subject_tensors.get(subject, {})
+        if kinds.find(own.kind) is None or not own.inputs or not own.outputs:
+            return None
+        if row.tensors[subject].tensor not in own.outputs[:1]:
+            return None
+        if any(tensor not in known for tensor in own.inputs):
+            return None
+        order = infer_axes(model.graph)
+        own, inputs, constants = with_constants(model.graph, own, known, as_sum=as_sum)
+        if is_signal(own, order):
+            inputs = tuple(each.swapaxes(1, 2) for each in inputs)
+        values = self.state.load_weights(subject)
+        weights = {
+            each.role: to_canonical_weight(own.kind, each, values[each.name])
+            for each in own.parameters
+            if each.role and each.name in values
+        }
+        moved = move_channels_first(model.graph, own, order)
+        layer = Layer(moved.kind, inputs, moved.hyper, weights, constants=constants)
+        if kinds.properties(own.kind).own_axes:
+            restored = (
+                restore_axes(model.graph, t, array)
+                for t, array in zip(own.inputs, inputs, strict=False)
+            )
+            layer = Layer(
+                own.kind,
+                (*restored, *inputs[len(own.inputs) :]),
+                own.hyper,
+                output_transforms=(as_transform(row.tensors[subject].apply),),
+                constants=constants,
+            )
+        try:
+            with np.errstate(all="ignore"):
+                output = evaluate(layer)
+        except (ValueError, KeyError, IndexError, TypeError):
+            return None
+        if output.shape != actual.shape:
+            return None
+        error = np.abs(output - actual).max(initial=0.0)
+        # The subject rounds as the floor's replicates do.
+        scale = max(float(np.abs(output).max(initial=0.0)) / (floor.scale or 1.0), 1.0)
+        return layer if error <= 16.0 * floor.max_abs * scale else None
+
+    def _find_unpaired_input_layers(self, subject: str, own: Node) -> dict[int, Layer]:
+        """Return the operations without a partner that make the inputs of a subject's operation."""
+        unpaired = self.state.alignments[subject].unpaired_other
+        known = self.subject_tensors.get(subject, {})
+        return find_unpaired_inputs(self.state.models[subject].graph, own, unpaired, known)
+
+    def _find_missing_input_layers(
+        self, subject: str, node: Node, layer: Layer
+    ) -> dict[int, Layer]:
+        """Return the operations that the subject lacks and that make the inputs of a layer."""
+        if layer.constants:
+            # The places of the inputs are others.
+            return {}
+        unpaired = self.state.alignments[subject].unpaired_reference
+        found = find_unpaired_inputs(
+            self.state.reference.graph, node, unpaired, self.reference_tensors
+        )
+        # One whose axes are not the layer's is left out.
+        return {
+            place: replace(each, inputs=tuple(map(round_to_float32, each.inputs)))
+            for place, each in found.items()
+            if fit(each, self.reference_tensors[node.inputs[place]]) is not None
+            and place < len(layer.inputs)
+            and 0 not in each.constants
+            and each.inputs[0].shape == layer.inputs[place].shape
+        }
+
+    def _earlier_tensors(self, node: Node, layer: Layer, expected: Array) -> tuple[Array, ...]:
+        """Return what leads to an operation and has as many values as it reads or gives.
+
+        None for the kinds that no turned features reach.
+        """
+        if not may_read_turned(node):
+            return ()
+        sizes = {each.size for each in (*layer.inputs, expected)}
+        own_axes = kinds.properties(node.kind).own_axes
+        found = []
+        for tensor in list_tensors_before(self.state.reference.graph, node):
+            if tensor not in self.reference_tensors:
+                continue
+            shape = self.reference_tensors.shape(tensor)
+            size = math.prod(shape)
+            if len(shape) < 3 or size not in sizes or size > MAX_VALUES:
+                continue
+            value = self.reference_tensors[tensor]
+            value = restore_axes(self.state.reference.graph, tensor, value) if own_axes else value
+            found.append(round_to_float32(value))
+            if size * len(found) > _MAX_VALUES_OF_ALL:
+                break
+        return tuple(found)
+
+    def _canonical_weights(self, node: Node) -> dict[str, Array]:
+        if node.id not in self._canonical:
+            values = self.state.load_weights(self.state.reference.subject.name)
+            self._canonical[node.id] = {
+                each.role: to_canonical_weight(node.kind, each, values[each.name])
+                for each in node.parameters
+                if each.role and each.name in values
+            }
+        return self._canonical[node.id]
+
+    def read_subject_weights(
+        self, subject: str, row: GraphRow
+    ) -> tuple[dict[str, Array], dict[str, str]]:
+        """Return the subject's weights of a row in canonical axes by role, and their names."""
+        alignment = self.state.alignments[subject]
+        reference = self.state.reference
+        node = reference.graph.by_id[row.node]
+        own = self.state.load_weights(subject)
+        base = self.state.load_weights(reference.subject.name)
+        values: dict[str, Array] = {}
+        names: dict[str, str] = {}
+        for each in node.parameters:
+            if not each.role:
+                continue
+            with contextlib.suppress(ValueError, WeightError):
+                gathered = gather_weight(alignment, each.name, own, base[each.name].shape)
+                if gathered is not None:
+                    values[each.role] = to_canonical_weight(node.kind, each, gathered[0])
+                    names[each.role] = gathered[1]
+        return values, names
+
+    def _nearby(self, node: Node, shape: tuple[int, ...]) -> dict[str, Array]:
+        """Return the reference's tensors of this shape around a node, by the rows' names."""
+        rows = [row for row in self.state.table.rows if row.node != node.id]
+        order = {each.id: at for at, each in enumerate(self.state.reference.graph.nodes)}
+        here = order[node.id]
+        near = sorted(rows, key=lambda row: abs(order[row.node] - here))[: 4 * NEARBY]
+        by_id = self.state.reference.graph.by_id
+        found = {}
+        for row in near:
+            tensor = by_id[row.node].outputs[0]
+            if tensor in self.reference_tensors and self.reference_tensors.shape(tensor) == shape:
+                found[row.name] = self.reference_tensors[tensor]
+        return found
+
+    def _weights_nearby(self, node: Node) -> dict[str, dict[str, Array]]:
+        """Return the reference's weights of the rows of this kind, by row and role."""
+        by_id = self.state.reference.graph.by_id
+        return {
+            row.name: self._canonical_weights(by_id[row.node])
+            for row in self.state.table.rows
+            if by_id[row.node].kind == node.kind and by_id[row.node].parameters
+        }
+
+    def _image_shape(self, node: Node, layer: Layer) -> tuple[int, ...] | None:
+        """Return the shape (C, H, W) of the image that a dense layer's input is flattened from."""
+        if node.kind != "dense" or layer.inputs[0].ndim != 2:
+            return None
+        graph = self.state.reference.graph
+        producer = graph.producers.get(node.inputs[0])
+        while producer is not None and producer.inputs:
+            before = producer.inputs[0]
+            if before in self.reference_tensors:
+                shape = self.reference_tensors.shape(before)
+                if len(shape) == 4:
+                    return shape[1:]
+            if not families.is_pass_through(producer):
+                return None
+            producer = graph.producers.get(producer.inputs[0])
+        return None
+
+    def build_inner(
+        self, subject: str, inner: InnerOperation, known: Mapping[str, Array]
+    ) -> FailingLayer | None:
+        """Return the evidence on one operation of a row, on what the subject's operation reads."""
+        tensor = inner.subject.outputs[0]
+        layer = self._reference_layer(inner.reference)
+        if layer is None or any(name not in known for name in (tensor, *inner.subject.inputs)):
+            return None
+        graph = self.state.models[subject].graph
+        orders = infer_axes(self.state.reference.graph), infer_axes(graph)
+        for order, each in zip(orders, (inner.reference, inner.subject), strict=True):
+            if is_signal(each, order) or any(channels_first(order.get(t, "")) for t in each.inputs):
+                # Its operator has other axes.
+                return None
+        inputs = with_constants(graph, inner.subject, known)[1]
+        layer = read_inputs(layer, inputs)
+        measured = None if layer is None else measure_floor(layer)
+        if layer is None or measured is None:
+            return None
+        expected, floor = measured
+        failing = self._build(subject, inner.row, floor, known[tensor])
+        if failing is None or failing.is_opaque:
+            return None
+        return replace(failing, reference_layer=layer, expected=expected)
+
+    def move_channels_first(self, subject: str, row: GraphRow, actual: Array) -> Array:
+        """Return a subject's tensor of a row, in the axes of the comparison, channels first."""
+        point, graph = row.tensors[subject], self.state.models[subject].graph
+        array = point.invert(actual, graph.tensors[point.tensor].shape)
+        for rearrangement in channels_first(infer_axes(graph).get(point.tensor, "")):
+            array = rearrangement.apply(array)
+        return np.asarray(array, np.float64)
+
+
+def may_read_turned(node: Node) -> bool:
+    """Return whether an operation may read or give features that were turned by their positions.
+
+    Those that join branches, as attention and sums do, and those without a kind.
+    """
+    kind = kinds.find(node.kind)
+    return kind is None or kind.joins_branches
+
+
+def as_transform(change: Callable[[Any], Any]) -> Transform:
+    """Return a change of axes as a transform of float64 tensors."""
+    return lambda array: np.asarray(change(array), np.float64)

@@ -1,0 +1,59 @@
+"""An export that differs as its model does is not examined a second time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from parity.comparison.graphs.isolation import find_agreeing_exports
+from parity.numerics.floor import Floor
+from parity.numerics.verdict import PairResult, PointResult, Status, SubjectResult
+
+FLOOR = Floor(rel_l2=1e-7, max_abs=1e-6, replicates=5, scale=2.0)
+SOURCES = {"keras": "", "torch": "", "onnx-torch": "torch"}
+DIFFERENT = SubjectResult(Status.DIVERGED, max_abs=0.4, rel_l2=0.1, x_floor=1e6, x_floor_max=4e5)
+EQUAL = SubjectResult(Status.AT_FLOOR, 1e-6, 1e-7, 1.0, 1.0)
+
+
+def _point(
+    torch: SubjectResult = DIFFERENT, export: SubjectResult = DIFFERENT, rel_l2: float = 2e-7,
+    max_abs: float = 2e-6,
+) -> PointResult:  # fmt: skip
+    pairs = {"torch|onnx-torch": PairResult(max_abs, rel_l2), "keras|torch": PairResult(0.4, 0.1)}
+    subjects = {"keras": EQUAL, "torch": torch, "onnx-torch": export}
+    return PointResult("stage1", "stage1", "conv", (1, 2), FLOOR, subjects, pairs)
+
+
+def _find(*points: PointResult) -> dict[str, str]:
+    return find_agreeing_exports(SOURCES, points, limit=4.0)
+
+
+def test_an_export_that_gives_what_its_model_gives() -> None:
+    assert _find(_point(EQUAL, EQUAL), _point()) == {"onnx-torch": "torch"}
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        _point(rel_l2=1e-5),
+        _point(max_abs=1e-4),
+        _point(torch=EQUAL),
+        _point(export=replace(DIFFERENT, status=Status.NON_FINITE)),
+        replace(_point(), pairs={}),
+        replace(_point(), floor=None),
+    ],
+    ids=["another output", "another value", "alone", "not finite", "another shape", "no floor"],
+)
+def test_an_export_with_differences_of_its_own(point: PointResult) -> None:
+    assert _find(_point(), point) == {}
+
+
+def test_an_export_that_passes_is_none_of_them() -> None:
+    assert _find(_point(EQUAL, EQUAL)) == {}
+
+
+def test_outputs_of_another_size_round_by_their_own() -> None:
+    logits = replace(DIFFERENT, max_abs=2e3, rel_l2=1e3)
+    assert _find(_point(logits, logits, rel_l2=2e-4, max_abs=2e-3)) == {"onnx-torch": "torch"}
+    assert _find(_point(rel_l2=2e-4, max_abs=2e-3)) == {}
