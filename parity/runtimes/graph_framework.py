@@ -113,11 +113,15 @@ class GraphFramework:
         """
         raise NotImplementedError
 
-    def export_graph(self, *, path: str, inputs: str, opset: int | None = None) -> None:
-        """Write the model to `path` as an ONNX file; not verified, since a comparison follows.
+    def trace_export(self, inputs: str, opset: int | None) -> Any:
+        """Return the exporter's `Structure` of the model, which has none of its weights.
 
-        `inputs` is an `.npz` file, for a module that states no shapes. Raises `ModelExportError`.
+        `inputs` is an `.npz` file, for a module that states no shapes. Raises `ExportError`.
         """
+        raise NotImplementedError
+
+    def read_export_weights(self) -> Mapping[str, Any]:
+        """Return the weights of a `Structure`, by the names that it has for them."""
         raise NotImplementedError
 
     def export_file(self, request: ExportRequest) -> Any:

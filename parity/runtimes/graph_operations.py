@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
@@ -25,7 +26,12 @@ from parity.processes.graph_requests import (
     TensorPoint,
 )
 from parity.runtimes.devices import require_output_on
-from parity.runtimes.export import convert_export_errors, describe_export, load_exporter
+from parity.runtimes.export import (
+    convert_export_errors,
+    describe_export,
+    load_exporter,
+    write_graph,
+)
 from parity.runtimes.floors import Perturbation
 from parity.runtimes.graph_framework import GraphFramework, GraphHook
 
@@ -44,6 +50,8 @@ class GraphOperations(GraphFramework):
 
     _wide: Any = None
     """A copy of the model in float64, with the weights that it has now."""
+    _traced: tuple[Any, Any] | None = None
+    """What `trace_graph` was given, and the exporter's `Structure`."""
 
     def read_inputs(self, *, example: str | None = None) -> dict[str, Any]:
         """Return the model's inputs; write its example inputs to the `.npz` file `example`."""
@@ -60,6 +68,28 @@ class GraphOperations(GraphFramework):
         graph.validate(graph.framework)
         Path(out).write_text(json.dumps(graph.to_json()), encoding="utf-8")
         return {"seconds": time.perf_counter() - started, "nodes": len(graph.nodes)}
+
+    def trace_graph(self, *, inputs: str, opset: int | None = None) -> None:
+        """Trace the model for an `export_graph` on inputs of these shapes, which is then faster.
+
+        The weights may change until then. An error is left to `export_graph`.
+        """
+        load_exporter()
+        with contextlib.suppress(Exception):
+            self._traced = (_read_shapes(inputs), opset), self.trace_export(inputs, opset)
+
+    def export_graph(self, *, path: str, inputs: str, opset: int | None = None) -> None:
+        """Write the model to `path` as an ONNX file; not verified, since a comparison follows.
+
+        `inputs` is an `.npz` file, for a module that states no shapes. Raises `ModelExportError`.
+        """
+        traced, self._traced = self._traced, None
+        with convert_export_errors(self.name):
+            if traced is not None and traced[0] == (_read_shapes(inputs), opset):
+                structure = traced[1]
+            else:
+                structure = self.trace_export(inputs, opset)
+            write_graph(structure, self.read_export_weights(), Path(path))
 
     def export_reference(self, **arguments: Any) -> dict[str, Any]:
         """Write the model as a verified ONNX file; `arguments` are the fields of `ExportRequest`.
@@ -249,6 +279,11 @@ class GraphOperations(GraphFramework):
 
         tensors = {point.tensor for point in request.points}
         self.run_tensors(inputs, tensors, _make_hook(request.points, receive), model=model)
+
+
+def _read_shapes(path: str) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Return the shapes and dtypes of the arrays of an `.npz` file."""
+    return {name: (array.shape, str(array.dtype)) for name, array in load_npz(path).items()}
 
 
 class _KeptTensors:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -153,3 +154,54 @@ def test_a_registered_twin_is_read_before_it_has_weights(name):
 def test_a_tensor_that_is_not_there_is_an_error(tmp_path, inputs):
     with pytest.raises(GraphError, match="did not compute 1 of 1"):
         run(runtime_of("nested"), inputs, (TensorPoint("p", "77.0"),), tmp_path / "a.npz")
+
+
+def _count_traces(runtime: Runtime, monkeypatch) -> list[str]:
+    traces: list[str] = []
+    trace = runtime.trace_export
+
+    def record(inputs, opset):
+        traces.append(inputs)
+        return trace(inputs, opset)
+
+    monkeypatch.setattr(runtime, "trace_export", record)
+    return traces
+
+
+def _export(runtime: Runtime, inputs: str, out: Path):
+    runtime.export_graph(path=str(out), inputs=inputs)
+    session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
+    arrays = dict(np.load(inputs))
+    names = [each.name for each in session.get_inputs()]
+    return session.run(None, dict(zip(names, arrays.values(), strict=True)))[0]
+
+
+def test_a_trace_made_early_is_exported_with_the_weights_of_now(tmp_path, inputs, monkeypatch):
+    runtime = runtime_of("nested")
+    traces = _count_traces(runtime, monkeypatch)
+    runtime.trace_graph(inputs=inputs)
+    before = _export(runtime_of("nested"), inputs, tmp_path / "a.onnx")
+    with torch.no_grad():
+        for weight in runtime.model.parameters():
+            weight.mul_(1.1)
+    after = _export(runtime, inputs, tmp_path / "b.onnx")
+    assert len(traces) == 1
+    own = runtime.model(*map(torch.tensor, CASES["nested"].inputs.values())).detach().numpy()
+    assert np.allclose(after, own, atol=1e-4)
+    assert not np.allclose(after, before, atol=1e-2)
+    _export(runtime, inputs, tmp_path / "c.onnx")
+    assert len(traces) == 2
+
+
+def test_a_trace_of_other_shapes_or_one_that_failed_is_made_again(tmp_path, inputs, monkeypatch):
+    runtime = runtime_of("nested")
+    other = tmp_path / "other.npz"
+    np.savez(other, **{k: np.concatenate([v, v]) for k, v in CASES["nested"].inputs.items()})
+    runtime.trace_graph(inputs=str(other))
+    traces = _count_traces(runtime, monkeypatch)
+    _export(runtime, inputs, tmp_path / "a.onnx")
+    assert traces == [inputs]
+    monkeypatch.setattr(runtime, "trace_export", lambda *_: 1 / 0)
+    runtime.trace_graph(inputs=inputs)
+    monkeypatch.undo()
+    _export(runtime, inputs, tmp_path / "b.onnx")

@@ -36,6 +36,7 @@ from parity.comparison.graphs.state import GraphState, SubjectModel
 from parity.comparison.graphs.weight_assignment import WeightAssignment
 from parity.comparison.graphs.weights import align_models
 from parity.comparison.placement import DeviceRequest, Placement, confirm_devices
+from parity.comparison.settings import OWN
 from parity.comparison.stated_models import choose_preprocessing, read_stated_models
 from parity.errors import (
     SUBJECT_ERRORS,
@@ -55,6 +56,7 @@ from parity.processes.child import Child, refuse_crashing_file
 from parity.processes.children import Children
 from parity.processes.references import (
     FILE,
+    ZOO,
     ModelReference,
     parse_reference,
 )
@@ -69,6 +71,16 @@ Completion = Callable[
     [Mapping[str, GraphSubject], Mapping[str, list[DeclaredInput]]], dict[str, list[DeclaredInput]]
 ]
 """Is given the subjects and their declared inputs, by name; returns the inputs."""
+
+
+@dataclass(frozen=True)
+class PlannedExport:
+    """The export of a model, and the child that will run it."""
+
+    model: str
+    """The model's name."""
+    runtime: str
+    child: str
 
 
 @dataclass
@@ -105,6 +117,8 @@ class Preparation:
         if given is not None:
             self._given = given.name_other([name for name in models if name != reference.name])
         models = self._add_graph_reader(models, reference)
+        exports = self._plan_exports(models)
+        self._begin_exports(models, exports)
         base = models.get(f"{reference.name}{FLOAT64}", models[reference.name])
         alignments = self.align_all(base, models)
         weights = WeightAssignment(
@@ -117,7 +131,7 @@ class Preparation:
             for name, text in weights.failures.items():
                 self.failures[name] = text
                 del models[name], alignments[name]
-            models = self._export_all(base, models, alignments, weights)
+            models = self._export_all(base, models, alignments, weights, exports)
         return self._build_state(subjects, base, models, alignments, weights.files, source)
 
     def read_models(self) -> tuple[list[GraphSubject], GraphSubject, dict[str, SubjectModel]]:
@@ -493,21 +507,16 @@ class Preparation:
 
     # Exports -------------------------------------------------------------------------------------
 
-    def _export_all(
-        self,
-        base: SubjectModel,
-        models: dict[str, SubjectModel],
-        alignments: dict[str, Alignment],
-        weights: WeightAssignment,
-    ) -> dict[str, SubjectModel]:
-        """Export the one model of each framework, where there is one; a failure is a note."""
+    def _plan_exports(self, models: Mapping[str, SubjectModel]) -> dict[str, PlannedExport]:
+        """Return the exports, by name: of the one model of each framework, where there is one."""
         if not self.request.export:
-            return models
+            return {}
         by_runtime: dict[str, list[SubjectModel]] = {}
         for model in models.values():
             if model.subject.runtime in registry.model_runtimes():
                 by_runtime.setdefault(model.subject.runtime, []).append(model)
-        planned: list[tuple[str, SubjectModel]] = []
+        planned = {}
+        runtime = registry.graph_runtimes()[0]
         for group in by_runtime.values():
             model = group[0]
             name = f"onnx-{model.subject.name}"
@@ -515,9 +524,43 @@ class Preparation:
                 "onnx"
             )
             if len(group) == 1 and not is_file and name not in models and self._wants(name):
-                planned.append((name, model))
+                planned[name] = PlannedExport(model.subject.name, runtime, self._new_child(runtime))
+        return planned
+
+    def _begin_exports(
+        self, models: Mapping[str, SubjectModel], planned: Mapping[str, PlannedExport]
+    ) -> None:
+        """Let the processes that run the exports start, and models be traced, while others work.
+
+        A trace may keep values of the user's weights as numbers, so that a model whose weights may
+        be replaced is traced afterwards.
+        """
+        self.children.start(each.child for each in planned.values())
+        for each in planned.values():
+            model = models[each.model]
+            reference = model.subject.reference
+            is_zoo = reference is not None and reference.form == ZOO
+            keeps_weights = model.brings_weights and self.request.weights in (None, OWN)
+            if is_zoo or keeps_weights:
+                self._child(model).begin(
+                    "trace_graph", inputs=str(model.input_file), opset=self.request.opset
+                )
+
+    def _export_all(
+        self,
+        base: SubjectModel,
+        models: dict[str, SubjectModel],
+        alignments: dict[str, Alignment],
+        weights: WeightAssignment,
+        planned: Mapping[str, PlannedExport],
+    ) -> dict[str, SubjectModel]:
+        """Export the models as planned; a failure is a note."""
+        planned = {name: each for name, each in planned.items() if each.model in models}
         with self.children.threads(max(len(planned), 1)) as pool:
-            futures = {name: pool.submit(self._export, model, name) for name, model in planned}
+            futures = {
+                name: pool.submit(self._export, models[each.model], name, each)
+                for name, each in planned.items()
+            }
             for name, future in futures.items():
                 try:
                     exported = future.result()
@@ -539,7 +582,7 @@ class Preparation:
         selected = [text.partition("@")[0] for text in self.request.subjects]
         return not selected or name in selected
 
-    def _export(self, model: SubjectModel, name: str) -> SubjectModel:
+    def _export(self, model: SubjectModel, name: str, planned: PlannedExport) -> SubjectModel:
         self.progress(model.subject.name, "exporting to ONNX")
         path = self.folder / f"{name}.onnx"
         self._child(model).call(
@@ -548,10 +591,9 @@ class Preparation:
             inputs=str(model.input_file),
             opset=self.request.opset,
         )
-        runtime = registry.graph_runtimes()[0]
         reference = parse_reference(str(path))
         subject = GraphSubject(
-            name, runtime, self._new_child(runtime), reference, exported_from=model.subject.name
+            name, planned.runtime, planned.child, reference, exported_from=model.subject.name
         )
         answer = self._load_in(subject)
         declared, _ = self._ask_inputs(subject)

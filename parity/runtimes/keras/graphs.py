@@ -20,7 +20,6 @@ from parity.network.arrays import join_complex, split_complex
 from parity.network.graph import Graph, Port, Tensor
 from parity.numerics.npz import load_npz
 from parity.processes.graph_requests import ExportRequest
-from parity.runtimes.export import convert_export_errors, write_graph
 from parity.runtimes.graph_framework import GraphHook, GraphRun, InputSpec
 from parity.runtimes.graph_operations import GraphOperations
 from parity.runtimes.keras import device as keras_device
@@ -115,16 +114,19 @@ class KerasGraphs(GraphOperations):
         dtype = "float32" if precision == "tf32" else precision
         return Replica(self.model, dtype, device)
 
-    def export_graph(self, *, path: str, inputs: str, opset: int | None = None) -> None:
+    def trace_export(self, inputs: str, opset: int | None) -> Any:
         from exporters import keras_onnx
 
         options: dict[str, Any] = {} if opset is None else {"opset": opset}
         if not self.model.built:
             # A subclass has its weights after its first call.
             self.record(load_npz(inputs))
-        with convert_export_errors("keras"):
-            structure = keras_onnx.trace(self.model, **options)
-            write_graph(structure, keras_onnx.weights(self.model), Path(path))
+        return keras_onnx.trace(self.model, **options)
+
+    def read_export_weights(self) -> Mapping[str, Any]:
+        from exporters import keras_onnx
+
+        return keras_onnx.weights(self.model)
 
     def export_file(self, request: ExportRequest) -> Any:
         from exporters import keras_onnx

@@ -17,7 +17,6 @@ from parity.network.arrays import join_complex, split_complex
 from parity.network.graph import Graph
 from parity.numerics.npz import load_npz
 from parity.processes.graph_requests import ExportRequest
-from parity.runtimes.export import convert_export_errors, write_graph
 from parity.runtimes.graph_framework import Array, GraphHook, GraphRun, InputSpec
 from parity.runtimes.graph_operations import GraphOperations
 from parity.runtimes.loaded import LoadedModel
@@ -111,15 +110,18 @@ class TorchGraphs(GraphOperations):
         torch_device.pin_flags(precision, device)
         return copy_to_precision(self.model, precision, torch_device.find_device(device))
 
-    def export_graph(self, *, path: str, inputs: str, opset: int | None = None) -> None:
+    def trace_export(self, inputs: str, opset: int | None) -> Any:
         from exporters import torch_onnx
 
         ordered, tensors = bind_inputs(self.model, load_npz(inputs))
         options: dict[str, Any] = {} if opset is None else {"opset": opset}
         example = tuple(tensors[name] for name in ordered)
-        with convert_export_errors("torch"):
-            structure = torch_onnx.trace(self.model, example, inputs=ordered, **options)
-            write_graph(structure, torch_onnx.weights(self.model), Path(path))
+        return torch_onnx.trace(self.model, example, inputs=ordered, **options)
+
+    def read_export_weights(self) -> Mapping[str, Any]:
+        from exporters import torch_onnx
+
+        return torch_onnx.weights(self.model)
 
     def export_file(self, request: ExportRequest) -> Any:
         from exporters import torch_onnx
