@@ -17,6 +17,7 @@ from exporters.keras import structures
 from exporters.keras.arguments import Arguments, arrange, result_names
 from exporters.keras.calls import eager_functions, move_channels, short_lived_tensors
 from exporters.keras.reasons import describe_error
+from exporters.keras.tracing_graph import allow_any_names
 from exporters.silence import silence_logging
 from parity.numerics.checksum import ALIGNMENT
 
@@ -179,7 +180,7 @@ class _Compiled:
 
         def call(*given: Any) -> list[Any]:
             mapping = list(zip(variables, given[: len(variables)], strict=True))
-            with keras.StatelessScope(mapping):
+            with allow_any_names(), keras.StatelessScope(mapping):
                 results = self.arguments.call(self.model, given[len(variables) :])
             count = iter(range(len(structures.flatten(results))))
             self.results = structures.map_leaves(lambda _: next(count), results)

@@ -36,6 +36,7 @@ from exporters.keras.tracing_graph import (
     RecordingScope,
     Tracing,
     TracingGraph,
+    allow_any_names,
     read_variables,
     record_layers,
 )
@@ -153,6 +154,7 @@ def _trace_once(
         with ExitStack() as stack:
             recorded = stack.enter_context(record_tapped_tensors(model, taps))
             stack.enter_context(record_layers(tracing))
+            stack.enter_context(allow_any_names())
             stack.enter_context(read_variables(graph))
             stack.enter_context(mark_recurrent_layers(recurrences))
             stack.enter_context(allow_unknown_sizes())

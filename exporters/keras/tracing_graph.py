@@ -82,6 +82,25 @@ def _operation_name(path: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.\-/]", "_", path.lstrip("/_"))
 
 
+@contextmanager
+def allow_any_names() -> Iterator[None]:
+    """While open, scopes take the name of any model or layer, as they do in eager execution.
+
+    A graph's scopes, those of the bodies of loops among them, take letters, digits and a few signs.
+    """
+    enter = tf.Graph.name_scope
+
+    def name_scope(self: Any, name: str | None) -> Any:
+        if name:
+            name = re.sub(r"[^A-Za-z0-9_.\\/>\-]", "_", name)
+            if not self.get_name_scope() and not re.match(r"[A-Za-z0-9.]", name):
+                name = f"scope{name}"
+        return enter(self, name)
+
+    with mock.patch.object(tf.Graph, "name_scope", name_scope):
+        yield
+
+
 class RecordingScope(keras.StatelessScope):  # type: ignore[misc]
     """Gives Keras's variables values for the time of a call, and records those that it writes."""
 

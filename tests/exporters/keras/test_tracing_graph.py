@@ -172,3 +172,15 @@ def test_a_wrong_call_is_one_error_and_leaves_no_file(wrong, tmp_path):
     with pytest.raises(ExportError, match=r"."):
         keras_onnx.export(subject, tmp_path / "a.onnx", **(options[0] if options else {}))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["my model", "a@b", "été", "_x", "-"])
+def test_a_model_and_its_layers_may_have_any_name(exported, name):
+    """In eager execution they may; the scopes of a TensorFlow graph take few characters."""
+    cell = layers.StackedRNNCells([layers.SimpleRNNCell(3, name=f"{name} 1")], name=f"{name} 2")
+    sequence = keras.Input((4, 2), name=f"{name} 3")
+    recurrent = layers.RNN(cell, name=f"{name} 4")(sequence)
+    model = keras.Model(sequence, layers.Dense(2, name=f"{name} 5")(recurrent), name=name)
+    x = np.random.default_rng(1).standard_normal((2, 4, 2)).astype(np.float32)
+    (found,) = exported(model)(**{f"{name} 3": x}).values()
+    assert np.allclose(found, model(x), atol=1e-5)
