@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -24,12 +26,14 @@ def draw_weights(graph: Graph, values: Mapping[str, Array], *, seed: int) -> dic
     N(0, 0.1²) is added, since a constant would hide an exchange. Each array is drawn from its own
     generator, seeded by its name, so that the order of the layers has no effect.
     """
-    found: dict[str, Array] = {}
+    wanted: dict[str, tuple[Node, Parameter]] = {}
     for node in graph.nodes:
         for parameter in node.parameters:
-            if parameter.name in values and parameter.name not in found:
-                found[parameter.name] = _draw(node, parameter, values[parameter.name], seed)
-    return found
+            if parameter.name in values:
+                wanted.setdefault(parameter.name, (node, parameter))
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        drawn = pool.map(lambda n: _draw(*wanted[n], values[n], seed), wanted)
+        return dict(zip(wanted, drawn, strict=True))
 
 
 def _draw(node: Node, parameter: Parameter, value: Array, seed: int) -> Array:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,16 @@ class WeightFiles:
 
     def __init__(self) -> None:
         self._kept: dict[Path, dict[str, Array]] = {}
+        self._checksums: dict[Path, str] = {}
+        self._lock = threading.Lock()
+
+    def hash(self, path: Path) -> str:
+        """Return the SHA-256 of a file, which is computed once: several threads state it."""
+        with self._lock:
+            if path not in self._checksums:
+                with path.open("rb") as file:
+                    self._checksums[path] = hashlib.file_digest(file, "sha256").hexdigest()
+            return self._checksums[path]
 
     def load(self, path: Path) -> dict[str, Array]:
         """Return the weights of a file by name, which must not be changed."""
@@ -83,11 +93,11 @@ class GraphState:
     """All that were asked for, in order."""
     notes: tuple[str, ...] = ()
 
-    @cached_property
+    @property
     def weights_sha256(self) -> str:
         """The SHA-256 of the reference's weights; empty if they could not be read."""
         path = self.weights.get(self.reference.subject.name)
-        return "" if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
+        return "" if path is None else self.weight_files.hash(path)
 
     @property
     def model_name(self) -> str:

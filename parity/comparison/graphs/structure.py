@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -221,14 +221,7 @@ def is_same_function(
         kind, hyper = difference.value, dict(difference.hyper)
     else:
         hyper[difference.field] = difference.value
-    scale = max((float(np.abs(each).max(initial=0.0)) for each in inputs), default=1.0) or 1.0
-    rng = np.random.default_rng(0)
-    noise = [10.0 * scale * rng.standard_normal(each.shape) for each in inputs]
-    # Values at which functions bend or saturate; the ids of an embedding are no such values.
-    extreme = [noise, [0.0 * each for each in inputs], [-np.abs(each) for each in noise]]
-    if node.kind in ("embedding", "gather"):
-        extreme = []
-    for number, tried in enumerate((inputs, *extreme)):
+    for number, tried in enumerate(_make_inputs(node, inputs)):
         expected = _evaluate(node, tried, weights)
         if expected is None:
             return False
@@ -239,6 +232,22 @@ def is_same_function(
             is_part = outputs_agree and difference.field == "kind" and number == 0
             return None if is_part else False
     return True
+
+
+def _make_inputs(node: Node, inputs: Sequence[Array]) -> Iterator[Sequence[Array]]:
+    """Yield an operation's inputs, noise of ten times their scale, zeros, and negative numbers.
+
+    Functions bend or saturate there. The ids of an embedding are no such values, and are alone.
+    """
+    yield inputs
+    if node.kind in ("embedding", "gather"):
+        return
+    scale = max((float(np.abs(each).max(initial=0.0)) for each in inputs), default=1.0) or 1.0
+    rng = np.random.default_rng(0)
+    noise = [10.0 * scale * rng.standard_normal(each.shape) for each in inputs]
+    yield noise
+    yield [0.0 * each for each in inputs]
+    yield [-np.abs(each) for each in noise]
 
 
 _ARRANGED = frozenset({"kind", "axes"})
