@@ -22,7 +22,7 @@ from parity.commands.values import (
     parse_subjects,
     sort_models,
 )
-from parity.comparison.graphs.request import GraphRequest, refuse_foreign_options
+from parity.comparison.graphs.request import GraphRequest, refuse_table_options
 from parity.comparison.placement import Placement
 from parity.comparison.request import Request
 from parity.files import require_suffix, require_writable
@@ -129,7 +129,7 @@ def capture(
         "keras_backend": keras_backend,
     }
     if names_any_models(models, table=table):
-        refuse_foreign_options(xla=xla, serial=serial)
+        refuse_table_options(xla=xla, serial=serial)
         graph_request = GraphRequest(
             references=models,
             weights=None if weights is None else str(weights),

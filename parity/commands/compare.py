@@ -26,7 +26,7 @@ from parity.commands.values import (
     require_references,
     sort_models,
 )
-from parity.comparison.graphs.request import GraphRequest, refuse_foreign_options
+from parity.comparison.graphs.request import GraphRequest, refuse_table_options
 from parity.comparison.levels import judge_structure
 from parity.comparison.placement import Placement, confirm_placement, plan_placement
 from parity.comparison.preparation import Preparation
@@ -196,7 +196,7 @@ def compare(
     }
     models = require_references(models)
     if names_any_models(models, table=table):
-        refuse_foreign_options(xla=xla, serial=serial)
+        refuse_table_options(xla=xla, serial=serial)
         graph_request = GraphRequest(
             references=models,
             weights=None if weights is None else str(weights),

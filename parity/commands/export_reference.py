@@ -105,7 +105,7 @@ def _load(
         reference=request.reference.to_json(),
         trust=list(request.trust),
         custom_objects=request.custom_objects,
-        any_example=True,
+        nested_example=True,
     )
     return child, answer
 

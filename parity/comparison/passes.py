@@ -83,9 +83,9 @@ def compare_remaining_passes(
         if find_failing_subjects(pass_stages) and not find_failing_subjects(detail_stages):
             detail_stages, detail_items = pass_stages, current.items
             np.save(runner.input, whole[current.items])
-            remaining.state = _recapture(remaining.state, runner)
+            remaining.state = _capture_detail(remaining.state, runner)
         stages = [
-            _merge_stages(known, new, current.items.start)
+            _merge_point_results(known, new, current.items.start)
             for known, new in zip(stages, pass_stages, strict=True)
         ]
     undetailed = find_failing_subjects(stages) - find_failing_subjects(detail_stages)
@@ -157,7 +157,7 @@ class _RemainingPasses:
         )
 
 
-def _recapture(state: State, runner: Runner) -> State:
+def _capture_detail(state: State, runner: Runner) -> State:
     """Capture the reference and all subjects again, on the input that is now on disk."""
     assert state.table is not None
     rows = [point.row for point in state.table.points(state.request.depth)]
@@ -186,7 +186,7 @@ def _judge_pass(comparison: Comparison) -> list[PointResult]:
     )
 
 
-def _merge_stages(known: PointResult, new: PointResult, start: int) -> PointResult:
+def _merge_point_results(known: PointResult, new: PointResult, start: int) -> PointResult:
     """Merge a point's results by the worst of each figure.
 
     The indices of `new` count from item `start` of the folder.

@@ -81,7 +81,7 @@ class Request(Settings):
                 if side_of(subject) not in self.model_references:
                     raise UsageError(f"subject '{subject}' needs a model: {side_of(subject)}=REF")
         self._check_places()
-        self._check_numbers()
+        self._check_values()
 
     def _check_subjects(self) -> None:
         if not self.subjects:

@@ -81,7 +81,7 @@ class Settings:
             if value is not None and value not in known:
                 raise UsageError(f"{option}: expected one of {', '.join(known)}, found '{value}'")
 
-    def _check_numbers(self) -> None:
+    def _check_values(self) -> None:
         """Raise `UsageError` for a number outside its range, and an unknown preprocessing."""
         if self.preprocess is not None:
             # Not at the top: it brings NumPy, which is imported once the children are started.

@@ -145,7 +145,7 @@ def _collect_facts(state: GraphState, findings: GraphFindings, name: str) -> Sub
     request = state.request
     if model is None:
         subject = next((each for each in state.subjects if each.name == name), None)
-        label = "" if subject is None else subject.label
+        label = "" if subject is None else subject.runtime_label
         device = state.placement.devices.get(name, "cpu")
         return SubjectFacts(label, device, request.precision, failure=state.failures.get(name))
     info = registry.get(model.subject.runtime)

@@ -60,12 +60,12 @@ class LoadOperations(Framework):
         reference: dict[str, Any],
         trust: Sequence[str] = (),
         custom_objects: str | None = None,
-        any_example: bool = False,
+        nested_example: bool = False,
         seed: int = 0,
     ) -> dict[str, Any]:
         """Load the model that a user named; see `Framework.load_model_reference`.
 
-        With `any_example` the example that came with it may have any structure.
+        With `nested_example` the example that came with it may have any structure.
         "brings_weights" is False where the weights are still to be set; "class" is the type of the
         model, "notes" are lines for the report.
         """
@@ -84,7 +84,7 @@ class LoadOperations(Framework):
         try:
             self.keep_example(loaded)
         except UsageError:
-            if not any_example:
+            if not nested_example:
                 raise
         if parsed.form == REGISTERED:
             self.spec = registered_spec(parsed)

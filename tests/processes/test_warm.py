@@ -319,7 +319,7 @@ def test_a_server_for_another_shell_says_so_and_is_replaced(
 )
 def test_a_backend_and_a_gpu_are_other_environments(name: str, gpu: bool) -> None:
     keys = [
-        identity.describe_child(
+        identity.hash_child(
             "keras", child_variables(parse_child_name(each), own_interpreter=True, gpu=on)
         )
         for each, on in (("keras", False), (name, gpu), ("keras", False))
@@ -352,10 +352,10 @@ def test_other_limits_and_cores_get_none(server: launch.ServerStatus) -> None:
 def test_a_configuration_file_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     variables = child_variables(parse_child_name("keras"), own_interpreter=True, gpu=False)
-    before = identity.describe_child("keras", variables)
+    before = identity.hash_child("keras", variables)
     (tmp_path / ".keras").mkdir()
     (tmp_path / ".keras" / "keras.json").write_text("{}")
-    assert identity.describe_child("keras", variables) != before
+    assert identity.hash_child("keras", variables) != before
 
 
 def test_another_interpreter_gets_none(server: launch.ServerStatus, tmp_path: Path) -> None:

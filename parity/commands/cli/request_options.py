@@ -97,11 +97,11 @@ def build_graph_request(
         parse_shapes,
         parse_subjects,
     )
-    from parity.comparison.graphs.request import GraphRequest, refuse_foreign_options
+    from parity.comparison.graphs.request import GraphRequest, refuse_table_options
     from parity.processes.interpreters import resolve_interpreters
 
     values = {name: v.value if isinstance(v, Enum) else v for name, v in options.items()}
-    refuse_foreign_options(**values)
+    refuse_table_options(**values)
     names = {each.name for each in dataclasses.fields(GraphRequest)}
     values = {name: value for name, value in {**values, **fields}.items() if name in names}
     plain, named = parse_inputs(values.pop("input") or ())

@@ -206,7 +206,7 @@ class Preparation:
     ) -> tuple[GraphSubject, dict[str, Any], dict[str, str]]:
         assert subject.reference is not None
         child = self.children[subject.child]
-        self.progress(subject.name, f"starting {subject.label}")
+        self.progress(subject.name, f"starting {subject.runtime_label}")
         hello = child.hello()
         if self.threads is not None:
             child.call("set_threads", count=self.threads)

@@ -30,7 +30,7 @@ _OF_TABLES = ("xla", "serial")
 """The options that only a comparison by a layer table has."""
 
 
-def refuse_foreign_options(**options: Any) -> None:
+def refuse_table_options(**options: Any) -> None:
     """Raise `UsageError` for an option that was given and that only comparisons by a table have.
 
     `options` are those of the command, by name.
@@ -71,13 +71,13 @@ class GraphRequest(Settings):
             raise UsageError("nothing to compare: give one or more models")
         self._check_choices()
         if self.weights not in (None, OWN, RANDOM) and not model_files.is_checkpoint(self.weights):
-            self._require_weight_source(self.weights)
+            self._check_weights_reference(self.weights)
         if self.keras_backend != "tensorflow":
             raise UsageError("--keras-backend: models are read on TensorFlow alone")
-        self._check_numbers()
-        self._check_sizes()
+        self._check_values()
+        self._check_classes_and_channels()
 
-    def _check_sizes(self) -> None:
+    def _check_classes_and_channels(self) -> None:
         """Raise `UsageError` for a size that no model takes, or one of several alone."""
         for name, size in (("classes", self.classes), ("channels", self.channels)):
             if size is None:
@@ -93,7 +93,7 @@ class GraphRequest(Settings):
                 f"or net.py:build,ARGUMENT={size}"
             )
 
-    def _require_weight_source(self, weights: str) -> None:
+    def _check_weights_reference(self, weights: str) -> None:
         """Raise `UsageError` unless `weights` is one of the models, or a reference."""
         if weights in {name for name, _, _ in self.name_models()}:
             return
@@ -110,7 +110,7 @@ class GraphRequest(Settings):
         parsed = []
         for text in self.references:
             name, reference = split_name(text)
-            parsed += [(name, each) for each in self._find_models(parse_reference(reference))]
+            parsed += [(name, each) for each in self._expand_reference(parse_reference(reference))]
         runtimes = [expect_runtime(reference) for _, reference in parsed]
         names = name_subjects(parsed, runtimes)
         references = [reference for _, reference in parsed]
@@ -122,7 +122,7 @@ class GraphRequest(Settings):
         found = {name: reference.onnx_file for name, _, reference in self.name_models()}
         return {name: path for name, path in found.items() if path is not None}
 
-    def _find_models(self, reference: ModelReference) -> list[ModelReference]:
+    def _expand_reference(self, reference: ModelReference) -> list[ModelReference]:
         """Return a reference at the request's sizes; an architecture alone stands for its twins."""
         if reference.form != REGISTERED:
             return [reference]
@@ -163,7 +163,7 @@ class GraphSubject:
     exported_from: str = ""
 
     @property
-    def label(self) -> str:
+    def runtime_label(self) -> str:
         """The framework's name for a message."""
         return registry.label(self.runtime)
 

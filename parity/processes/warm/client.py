@@ -97,7 +97,7 @@ def take(runtime: str, variables: Mapping[str, str], log: IO[bytes]) -> WarmProc
     # Not at the top: only Linux has what it needs.
     from parity.processes.warm import identity
 
-    key = identity.describe_child(runtime, variables)
+    key = identity.hash_child(runtime, variables)
     if key is None:
         connection.close()
         return None
@@ -151,7 +151,7 @@ def _find_server() -> socket.socket | None:
         return None
     from parity.processes.warm import identity
 
-    return sockets.connect(sockets.socket_path(folder, identity.describe_installation()))
+    return sockets.connect(sockets.socket_path(folder, identity.hash_installation()))
 
 
 def _read_umask() -> int:

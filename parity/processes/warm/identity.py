@@ -26,7 +26,7 @@ _HARMLESS_PREFIXES = ("SSH_", "TERM", "TMUX", "VTE_", "KITTY_", "VSCODE_", "PYTE
 depends on none of them, and a child that is taken gets them. Any other variable counts."""
 
 
-def describe_installation(*, cached: bool = True) -> str:
+def hash_installation(*, cached: bool = True) -> str:
     """Return a hash of this parity, this interpreter and the packages installed for it.
 
     Unless `cached`, the source is read again. It takes a few milliseconds.
@@ -38,21 +38,21 @@ def describe_installation(*, cached: bool = True) -> str:
             "source": digest(),
             # An environment has its interpreter under several names.
             "python": [sys.version, os.path.realpath(sys.executable), sys.prefix, sys.exec_prefix],
-            "packages": list(_list_packages()),
+            "packages": list(_list_package_stamps()),
         }
     )
 
 
-def describe_child(runtime: str, variables: Mapping[str, str]) -> str | None:
+def hash_child(runtime: str, variables: Mapping[str, str]) -> str | None:
     """Return a hash of what a child of a runtime depends on beside its installation.
 
-    It is that of `list_conditions`, and None where that is.
+    It is that of `read_child_conditions`, and None where that is.
     """
-    conditions = list_conditions(runtime, variables)
+    conditions = read_child_conditions(runtime, variables)
     return None if conditions is None else hash_conditions(conditions)
 
 
-def list_conditions(runtime: str, variables: Mapping[str, str]) -> dict[str, Any] | None:
+def read_child_conditions(runtime: str, variables: Mapping[str, str]) -> dict[str, Any] | None:
     """Return what a child of a runtime depends on beside its installation, by name.
 
     That is its environment variables, as hashes, the files that the framework reads while it is
@@ -73,7 +73,7 @@ def list_conditions(runtime: str, variables: Mapping[str, str]) -> dict[str, Any
         "runtime": runtime,
         "module": info.module,
         **relevant,
-        **{f"file {path}": describe_file(path) for path in files},
+        **{f"file {path}": stamp_file(path) for path in files},
         "limits": [
             list(resource.getrlimit(getattr(resource, name)))
             for name in sorted(dir(resource))
@@ -85,7 +85,7 @@ def list_conditions(runtime: str, variables: Mapping[str, str]) -> dict[str, Any
 
 
 def hash_conditions(conditions: Mapping[str, Any]) -> str:
-    """Return the hash of what `list_conditions` returns."""
+    """Return the hash of what `read_child_conditions` returns."""
     return _hash(dict(conditions))
 
 
@@ -96,7 +96,7 @@ def list_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[s
     return [name for name in names if one.get(name, absent) != other.get(name, absent)]
 
 
-def describe_file(path: str) -> list[int] | None:
+def stamp_file(path: str) -> list[int] | None:
     """Return a file's time of change, size and number; None if there is none."""
     try:
         status = os.stat(path)
@@ -105,14 +105,16 @@ def describe_file(path: str) -> list[int] | None:
     return [status.st_mtime_ns, status.st_size, status.st_ino]
 
 
-def list_foreign_files(loaded: Mapping[str, Any]) -> list[str]:
+def list_user_files(loaded: Mapping[str, Any]) -> list[str]:
     """Return the files of loaded modules that belong to no installed package, nor to parity.
 
     They are the user's: a module that changes would not be seen in a process that has it.
     """
     own = str(Path(__file__).resolve().parents[2])
     exporters = str(Path(own).with_name("exporters"))
-    known = {os.path.realpath(path) for path in [*_list_package_folders(), *_list_library()]}
+    known = {
+        os.path.realpath(path) for path in [*_list_package_folders(), *_list_standard_library()]
+    }
     known |= {own, exporters}
     found = []
     for module in list(loaded.values()):
@@ -126,7 +128,7 @@ def list_foreign_files(loaded: Mapping[str, Any]) -> list[str]:
     return sorted(set(found))
 
 
-def _list_library() -> Iterator[str]:
+def _list_standard_library() -> Iterator[str]:
     """Yield the folders of the standard library."""
     yield os.path.dirname(os.__file__)
     yield os.path.dirname(json.__file__)
@@ -137,7 +139,7 @@ def _list_package_folders() -> list[str]:
     return [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
 
 
-def _list_packages() -> Iterator[list[Any]]:
+def _list_package_stamps() -> Iterator[list[Any]]:
     """Yield each installed distribution and path file, with its time of change."""
     for folder in _list_package_folders():
         try:

@@ -59,7 +59,7 @@ def start_server(runtimes: Sequence[str], *, idle_s: float, gpu: bool) -> None:
     """
     folder = sockets.find_folder(create=True)
     assert folder is not None
-    installation = identity.describe_installation()
+    installation = identity.hash_installation()
     path = sockets.socket_path(folder, installation)
     _remove_dead(path)
     settings = {
@@ -118,7 +118,7 @@ def stop_server() -> None:
     """End the server of this installation; children in use go on."""
     folder = sockets.find_folder()
     if folder is not None:
-        path = sockets.socket_path(folder, identity.describe_installation())
+        path = sockets.socket_path(folder, identity.hash_installation())
         _ask(path, "stop")
         _wait_until_gone(path)
 
@@ -166,7 +166,7 @@ def _remove_dead(path: Path) -> None:
 
 
 def _read_status(answer: Any) -> ServerStatus:
-    is_current = answer["installation"] == identity.describe_installation()
+    is_current = answer["installation"] == identity.hash_installation()
     return ServerStatus(
         pid=int(answer["pid"]),
         current=is_current,
@@ -184,7 +184,7 @@ def _list_differences(answer: Any) -> list[str]:
         variables = child_variables(
             parse_child_name(runtime), own_interpreter=True, gpu=bool(answer["gpu"])
         )
-        own = identity.list_conditions(runtime, variables)
+        own = identity.read_child_conditions(runtime, variables)
         if own is None:
             return ["variable PYTHONPATH, which has a relative path here"]
         found.update(identity.list_differences(own, conditions))

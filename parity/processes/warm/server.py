@@ -118,7 +118,7 @@ class Server:
 
     def _start(self, runtime: str) -> None:
         variables = child_variables(parse_child_name(runtime), own_interpreter=True, gpu=self._gpu)
-        conditions = identity.list_conditions(runtime, variables)
+        conditions = identity.read_child_conditions(runtime, variables)
         if conditions is None:
             self._refused[runtime] = "PYTHONPATH has a relative path"
             return
@@ -226,7 +226,7 @@ class Server:
     def _take(self, connection: socket.socket, message: Any, descriptors: Sequence[int]) -> bool:
         """Hand out a child with the files of its new standard streams; return whether it is."""
         self._last_use = time.monotonic()
-        if identity.describe_installation(cached=False) != self._installation:
+        if identity.hash_installation(cached=False) != self._installation:
             # The code or a package has changed: what the spares have imported is of no use.
             self._is_ending = True
             return False

@@ -73,7 +73,7 @@ def _require_private(folder: Path) -> None:
 
 
 def socket_path(folder: Path, installation: str) -> Path:
-    """Return the path of the socket of an installation (`identity.describe_installation`)."""
+    """Return the path of the socket of an installation (`identity.hash_installation`)."""
     return folder / f"warm-{installation[:16]}.sock"
 
 

@@ -45,7 +45,7 @@ def wait_for_command(control: int, output: int) -> None:
     """
     with socket.socket(fileno=control) as connection:
         try:
-            sockets.send(connection, {"foreign": identity.list_foreign_files(sys.modules)})
+            sockets.send(connection, {"foreign": identity.list_user_files(sys.modules)})
             message, descriptors = sockets.receive(connection, 3)
         except (EOFError, OSError):
             os._exit(0)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 
-class OnnxReadings(GraphOperations):
+class OnnxFileDispatch(GraphOperations):
     """Operations of the PyTorch child: those of an ONNX file where it has loaded one.
 
     To be placed before the framework's own class among the bases: where the child's model is a
@@ -37,7 +37,7 @@ class OnnxReadings(GraphOperations):
         reference: Mapping[str, Any],
         trust: Sequence[str] = (),
         custom_objects: str | None = None,
-        any_example: bool = False,
+        nested_example: bool = False,
         seed: int = 0,
     ) -> dict[str, Any]:
         """Load the model that a user named; PyTorch computes the operations of an ONNX file."""
@@ -48,7 +48,7 @@ class OnnxReadings(GraphOperations):
                 reference=reference,
                 trust=trust,
                 custom_objects=custom_objects,
-                any_example=any_example,
+                nested_example=nested_example,
                 seed=seed,
             )
         from parity.runtimes.torch.onnx_graphs import OnnxReading

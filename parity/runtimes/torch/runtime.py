@@ -26,16 +26,16 @@ from parity.runtimes.torch import checkpoints, guesses, load, references, run, t
 from parity.runtimes.torch import device as torch_device
 from parity.runtimes.torch import layers as torch_layers
 from parity.runtimes.torch.graphs import TorchGraphs
-from parity.runtimes.torch.onnx_readings import OnnxReadings
+from parity.runtimes.torch.onnx_readings import OnnxFileDispatch
 from parity.runtimes.torch.pieces import TorchPieces
 from parity.runtimes.torch.repair import TorchRepairs
 from parity.runtimes.torch.weights import DTYPES, Array
 
 
-class Runtime(OnnxReadings, TorchRepairs, TorchPieces, TorchGraphs, ModelRuntime):
+class Runtime(OnnxFileDispatch, TorchRepairs, TorchPieces, TorchGraphs, ModelRuntime):
     """One PyTorch module: `parity.runtimes.framework.Framework`, and operations of its own.
 
-    Or an ONNX file, whose operations PyTorch computes: see `OnnxReadings`.
+    Or an ONNX file, whose operations PyTorch computes: see `OnnxFileDispatch`.
     """
 
     name = "torch"

@@ -36,7 +36,7 @@ def _instance_norm(name: str, given: Arguments) -> Operation | None:
 
 
 @register_reader("layer_norm rms_norm")
-def _layer_norm(name: str, given: Arguments) -> Operation:
+def _layer_or_rms_norm(name: str, given: Arguments) -> Operation:
     rank, count = given["input"].tensor.ndim, len(given["normalized_shape"])
     epsilon = given.get("eps", 1e-5 if name.startswith("layer") else None)
     if epsilon is None:
