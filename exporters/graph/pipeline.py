@@ -146,12 +146,23 @@ def _remove_external_data(path: Path) -> None:
 
 
 def check_path(path: object) -> Path:
-    """Return the path of the file to write. Raises ExportError for what is no path."""
+    """Return the path of the file to write.
+
+    Raises ExportError for what is no path, and for a name that says another format. A name without
+    a suffix says none; `.5` of `net-1.5` is no suffix.
+    """
     if not isinstance(path, str | os.PathLike):
         raise ExportError(
             f"path: expected the path of the file to write, found {type(path).__name__}"
         )
-    return Path(path)
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix[1:2].isalpha() and suffix != ".onnx":
+        raise ExportError(
+            f"{path}: expected a name that ends in .onnx, which is what is written, found"
+            f" '{suffix}'; give {path.with_suffix('.onnx')}"
+        )
+    return path
 
 
 def _verify_scrambled_weights(

@@ -87,6 +87,7 @@ def export(
 ) -> Export:
     """Export to an ONNX file and verify it; on any failure raise ExportError and leave no file.
 
+    A `path` whose suffix names another format than ONNX is refused.
     `inputs`, `outputs`, `taps`, `channels_first`: see `trace`. `tap_outputs` names taps that become
     outputs of the file. `structure` is the result of `trace` for this architecture with the same
     options; its weights do not matter. `signature`: the shapes and types of the inputs, for a model
@@ -101,6 +102,7 @@ def export(
     it, which is automatic above 2 GB.
     """
     check_model(model)
+    path = check_path(path)
     check_mapping(metadata, "metadata")
     tap_outputs = check_names(tap_outputs, "tap_outputs")
     if structure is not None and not isinstance(structure, Structure):
@@ -163,7 +165,7 @@ def export(
 
     with silence_logging():
         return export_graph(
-            path=check_path(path),
+            path=path,
             structure=structure or traced,
             weights=lambda: _widen(_weight_views(model)),
             reference=reference,

@@ -41,6 +41,7 @@ def export(
 ) -> Export:
     """Export to an ONNX file and verify it; on any failure raise ExportError and leave no file.
 
+    A `path` whose suffix names another format than ONNX is refused.
     `example`, `inputs`, `outputs`, `kwargs`, `dynamic` and `fixed_batch` are those of `trace`.
     `tap_outputs` names taps that become outputs of the file. `structure` is the result of `trace`
     for this architecture with the same options; its weights do not matter. `sample`: inputs to
@@ -48,6 +49,7 @@ def export(
     "float16" computes in float16, but for what exceeds its range; inputs and outputs stay as they
     are. `external_data`: put the weights in a file beside it, which is automatic above 2 GB.
     """
+    path = check_path(path)
     arguments = read_arguments(module, example, kwargs, dynamic=dynamic, fixed_batch=fixed_batch)
 
     roundoffs: list[float] = []
@@ -75,7 +77,7 @@ def export(
     # Once, since it costs more than the calls of a small module: every one is silent.
     with silence_logging():
         return export_graph(
-            path=check_path(path),
+            path=path,
             structure=structure or trace_model,
             weights=functools.partial(weights, module),
             reference=reference,

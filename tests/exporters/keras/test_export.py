@@ -20,6 +20,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+import exporters
 from exporters.errors import ExportError
 from exporters.graph import Structure, add_outputs, inject
 from exporters.graph.framework_runs import perturb
@@ -306,6 +307,13 @@ def test_an_operator_without_a_conversion_is_named_and_no_file_is_left(tmp_path)
         ExportError, match=r"Betainc \(\S+/Betainc, layer odd, test_export.py:\d+\); ONNX"
     ):
         keras_onnx.export(odd(), tmp_path / "a.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("export", [keras_onnx.export, exporters.export])
+def test_a_name_that_says_another_format_is_refused(export, tmp_path):
+    with pytest.raises(ExportError, match=r"ends in \.onnx.*found '\.keras'; give .*net\.onnx$"):
+        export(mlp(), tmp_path / "net.keras")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -310,3 +311,18 @@ def test_one_function_exports_a_module_and_asks_for_an_example(tmp_path):
     for wrong in ("model.keras", None, {"a": 1}, lambda x: x):
         with pytest.raises(ExportError, match="expected a Keras model or a PyTorch module"):
             exporters.export(wrong, path)
+
+
+@pytest.mark.parametrize("name", ["net.pt", "net.keras", "net.H5", "net.onnx.json", "net.txt"])
+def test_a_name_that_says_another_format_is_refused_before_any_work(name, tmp_path):
+    suffix = Path(name).suffix.lower()
+    message = f"expected a name that ends in .onnx.*found '{suffix}'; give .*{Path(name).stem}"
+    with pytest.raises(ExportError, match=message) as found:
+        exporters.export(nn.Linear(3, 2), tmp_path / name, object())
+    assert "\n" not in str(found.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["net", "net-1.5", "net.ONNX"])
+def test_a_name_that_says_no_other_format_is_taken(name, tmp_path):
+    assert exporters.export(nn.Linear(3, 2), tmp_path / name, [(3,)]).path.is_file()
