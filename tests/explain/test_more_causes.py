@@ -138,15 +138,55 @@ def test_the_factor_that_the_subject_states_needs_no_fit():
     layer = dense(outputs=3)
     layer = replace(layer, inputs=(layer.inputs[0][:1],))
     output = evaluate(layer)
-    stated = Layer("multiply", (output, np.asarray(1.05)))
+    stated = Layer("multiply", (output, np.asarray(1.05)), constants=frozenset({1}))
     assert name_cause(layer, 1.05 * output, subject_layer=stated) == "scale"
 
 
 def test_a_constant_of_the_code():
     data = draw(2, 8, seed=3).astype(float)
-    layer = Layer("sub", (data, np.asarray(0.5)))
-    stated = Layer("sub", (data, np.asarray(0.4)))
+    layer = Layer("sub", (data, np.asarray(0.5)), constants=frozenset({1}))
+    stated = replace(layer, inputs=(data, np.asarray(0.4)))
     assert name_cause(layer, evaluate(stated), subject_layer=stated) == "constant"
+
+
+@pytest.mark.parametrize("kind", ["dense", "sub"])
+def test_data_of_one_value_is_no_constant(kind):
+    """One feature of one sample is one number, and that is none of the code."""
+    data, read = draw(1, 1, seed=3).astype(float), draw(1, 1, seed=4).astype(float)
+    weights = {"kernel": draw(6, 1, seed=5), "bias": draw(6, seed=6)}
+    layer = (
+        Layer(kind, (data,), {"bias": True, "activation": "linear"}, weights)
+        if kind == "dense"
+        else Layer(kind, (draw(4, 8).astype(float), data))
+    )
+    stated = replace(layer, inputs=(*layer.inputs[:-1], read))
+    found = diagnosis.explain_layer(
+        failing_layer(layer, evaluate(stated), subject_layer=stated)
+    ).proof
+    assert found is None or "constant" not in {each.cause for each in found.candidates}
+
+
+@pytest.mark.parametrize("is_constant", [True, False])
+@pytest.mark.parametrize("where", ["behind", "extra", "missing"])
+def test_only_a_number_of_the_code_is_told_as_one(where, is_constant):
+    """A gate of one value is data: `remove the number 0.37` would be no remedy."""
+    data, gate = draw(1, 24, seed=7).astype(float), np.full((1, 1), 0.37)
+    gated = Layer("multiply", (data, gate), constants=frozenset({1} if is_constant else ()))
+    plain = Layer("relu", (data,))
+    if where == "behind":
+        layer, output = plain, evaluate(plain)
+        found = {"subject_layer": replace(gated, inputs=(output, gate))}
+        actual = output * 0.37
+    elif where == "extra":
+        layer, actual = plain, evaluate(replace(plain, inputs=(evaluate(gated),)))
+        found = {"unpaired_input_layers": {0: gated}}
+    else:
+        layer, actual = replace(plain, inputs=(evaluate(gated),)), evaluate(plain)
+        found = {"missing_input_layers": {0: gated}}
+    proof = diagnosis.explain_layer(failing_layer(layer, actual, **found)).proof
+    (named,) = proof.candidates
+    is_told = "multiplied by 0.37" in named.text and not named.fitted_values
+    assert is_told == is_constant
 
 
 def test_another_operation():
