@@ -11,6 +11,7 @@ import torch
 
 from parity.explain import diagnosis
 from parity.explain.causes import attention as attention_causes
+from parity.explain.proof.failing_layer import MisreadTensor
 from parity.explain.proof.layer import Layer, evaluate
 from parity.network import kinds
 from tests.explain.samples import (
@@ -343,6 +344,47 @@ def test_a_resize_whose_places_are_rounded():
     assert [each.cause for each in explanation.proof.candidates] == ["setting"]
     exact = evaluate(layer.with_hyper(align_corners=True))
     assert np.abs(exact - found.actual).max() > found.limit * found.floor.max_abs
+
+
+def explain(layer, actual, **found):
+    proof = diagnosis.explain_layer(failing_layer(layer, actual, **found)).proof
+    assert proof is not None
+    return [(each.cause, each.text) for each in proof.candidates]
+
+
+def test_two_settings_of_one_layer():
+    settings = {"size": (32, 32), "mode": "bilinear", "align_corners": False}
+    layer = Layer("upsample", (draw(1, 4, 16, 16, seed=81).astype(float),), settings)
+    stated = {**settings, "align_corners": True, "mode": "bicubic"}
+    actual = torch.nn.functional.interpolate(
+        torch.from_numpy(layer.data), (32, 32), mode="bicubic", align_corners=True
+    )
+    found = explain(layer, actual.numpy(), subject_hyper=stated)
+    assert sorted(found) == [
+        ("setting", "align_corners is True, not False"),
+        ("setting", "mode is bicubic, not bilinear"),
+    ]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_inputs_of_one_layer_are_other_parts(count):
+    layer = attention()
+    read = {place: draw(2, 2, 5, 4, seed=90 + place).astype(float) for place in range(count)}
+    inputs = tuple(read.get(place, own) for place, own in enumerate(layer.inputs))
+    parts = {at: MisreadTensor(value, f"part {at}", f"read {at}") for at, value in read.items()}
+    found = explain(layer, evaluate(replace(layer, inputs=inputs)), misread_inputs=parts)
+    assert found == [("input-part", f"It reads part {place}") for place in range(count)]
+
+
+def test_what_changes_nothing_is_not_told_with_what_does():
+    """Its query is read of another tensor, which has the same values."""
+    layer = attention()
+    key, value = draw(2, 2, 5, 4, seed=91).astype(float), draw(2, 2, 5, 4, seed=92).astype(float)
+    read = {1: key, 0: layer.inputs[0], 2: value}
+    inputs = tuple(read[place] for place in range(3))
+    parts = {at: MisreadTensor(value, f"part {at}", f"read {at}") for at, value in read.items()}
+    found = explain(layer, evaluate(replace(layer, inputs=inputs)), misread_inputs=parts)
+    assert found == [("input-part", "It reads part 1"), ("input-part", "It reads part 2")]
 
 
 def split_into(heads: int) -> Layer:

@@ -28,4 +28,5 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
                 f"Its constant is {after:g}, not {before:g}",
                 f"{failing.label}: write {before:g}",
                 0.95,
+                place=index,
             )

@@ -63,4 +63,5 @@ def _propose(failing: FailingLayer, place: int, relation: Relation, value: Array
         text,
         f"{failing.label}: {remedy}",
         0.95,
+        place=place,
     )

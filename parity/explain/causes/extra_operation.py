@@ -66,6 +66,7 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             text,
             f"{failing.label}: remove the {kind.phrase or stated.kind} before it",
             0.98,
+            place=place,
         )
 
 

@@ -40,4 +40,5 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             text,
             f"{failing.label}: apply {kind.phrase or missing.kind} before it",
             SCORE,
+            place=place,
         )

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from parity.explain.proof.candidate import Candidate
+from parity.explain.proof.candidate import STATED, Candidate
 from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import Array, Layer, evaluate
 from parity.numerics.distance import measure_error
@@ -45,9 +45,6 @@ MAX_AMPLIFICATION = 32.0
 
 MAX_PROPAGATION = 1e3
 """The largest error, in limits, for which the floor is propagated through output transforms."""
-
-STATED = 1.0
-"""The score of candidates that the subject's hyperparameters, or its output's shape, state."""
 
 # A fit with k numbers proves a cause only on several times as many values.
 _VALUES_PER_FITTED = 4
@@ -114,8 +111,8 @@ def explain_layer(
         attempts.append(single)
         if single.x_floor_after <= failing.limit:
             return Explanation(before, single)
-    joint = _try_all_stated(failing, attempts)
-    if joint is not None and joint.x_floor_after <= failing.limit:
+    joint = _try_all_shown(failing, attempts)
+    if joint is not None:
         return Explanation(before, joint)
     for number, pair in enumerate(_order_pairs(failing, attempts, before)):
         if number >= pairs:
@@ -209,17 +206,33 @@ def _try_singles(
                 yield attempt
 
 
-def _try_all_stated(failing: FailingLayer, attempts: Sequence[Attempt]) -> Attempt | None:
-    """Return the attempt of everything that the subject states otherwise, together."""
-    stated: dict[str, Candidate] = {}
+def _try_all_shown(failing: FailingLayer, attempts: Sequence[Attempt]) -> Attempt | None:
+    """Return what explains the layer of everything that the subject's graph shows, together.
+
+    What changes nothing beside the others is left out.
+    """
+    shown: list[Candidate] = []
     for attempt in attempts:
         (candidate,) = attempt.candidates
-        whole = candidate.fitted_values or candidate.replaces_output
-        if candidate.score >= STATED and not whole:
-            stated.setdefault(candidate.cause, candidate)
-    if len(stated) < 2:
-        return None
-    return try_candidates(failing, tuple(stated.values()))
+        if candidate.is_shown and not any(map(candidate.excludes, shown)):
+            shown.append(candidate)
+    # What is only seen in the graph may describe what a setting states: then they are one too many.
+    stated = [candidate for candidate in shown if candidate.score >= STATED]
+    for chosen in (stated, shown):
+        found = try_candidates(failing, tuple(chosen)) if len(chosen) > 1 else None
+        if found is not None and found.x_floor_after <= failing.limit:
+            return _drop_needless(failing, found)
+    return None
+
+
+def _drop_needless(failing: FailingLayer, attempt: Attempt) -> Attempt:
+    """Return an attempt that explains the layer without the candidates that it can do without."""
+    for candidate in sorted(attempt.candidates, key=lambda each: each.score):
+        rest = tuple(each for each in attempt.candidates if each is not candidate)
+        found = try_candidates(failing, rest)
+        if found is not None and found.x_floor_after <= failing.limit:
+            attempt = found
+    return attempt
 
 
 def _order_pairs(
@@ -253,7 +266,7 @@ def _pair_with_nearest(
     for attempt in sorted(halving, key=lambda each: each.x_floor_after)[:MAX_HALVING]:
         first = attempt.candidates[0]
         for other in likeliest:
-            if other.candidates[0].cause != first.cause:
+            if not first.excludes(other.candidates[0]):
                 yield first, other.candidates[0]
 
 
@@ -280,7 +293,7 @@ def _rank_pairs(
 
     pairs.sort(key=lambda pair: -rank(pair))
     for first, second in pairs:
-        if first.cause == second.cause:
+        if first.excludes(second):
             continue
         yield first, second
         if not second.fitted_values:
