@@ -39,6 +39,9 @@ class Candidate:
     place: int | str = ""
     """What of the layer it changes, an input's place or a setting, where the subject's own graph
     shows a difference there. Two candidates of one cause are both true only at different places."""
+    takes_all_weights: bool = False
+    """Whether it gives the layer the subject's weights, whatever differs in them: a candidate that
+    says more of them is preferred."""
     is_random: bool = False
     """Whether it says itself that the output changes between runs."""
 

@@ -94,7 +94,7 @@ def explain_layer(
     elements: float = PAIR_ELEMENTS,
     add_weights: Callable[[], FailingLayer] | None = None,
 ) -> Explanation:
-    """Search for the one or two candidates that explain a failing layer.
+    """Search for the candidates that explain a failing layer: one, two, or all that is shown.
 
     Single candidates are all tried; `elements` bound the search in pairs, a count that does not
     depend on the machine: see `count_elements`. If no single candidate explains the layer,
@@ -114,14 +114,19 @@ def explain_layer(
     joint = _try_all_shown(failing, attempts)
     if joint is not None:
         return Explanation(before, joint)
-    for number, pair in enumerate(_order_pairs(failing, attempts, before)):
+    combinations = itertools.chain(
+        _extend_known(failing, attempts), _order_pairs(failing, attempts, before)
+    )
+    singles = tuple(attempts)
+    for number, combination in enumerate(combinations):
         if number >= pairs:
             break
-        attempt = try_candidates(failing, pair)
+        attempt = try_candidates(failing, combination)
         if attempt is not None:
             attempts.append(attempt)
             if attempt.x_floor_after <= failing.limit:
-                return Explanation(before, attempt)
+                named = _name_weights(failing, attempt, singles)
+                return Explanation(before, _drop_needless(failing, named))
         if time.thread_time() - started > GUARD_SECONDS:
             return Explanation(before, None, _select_closest(attempts, before), ended=True)
     return Explanation(before, None, _select_closest(attempts, before))
@@ -217,12 +222,62 @@ def _try_all_shown(failing: FailingLayer, attempts: Sequence[Attempt]) -> Attemp
         if candidate.is_shown and not any(map(candidate.excludes, shown)):
             shown.append(candidate)
     # What is only seen in the graph may describe what a setting states: then they are one too many.
-    stated = [candidate for candidate in shown if candidate.score >= STATED]
-    for chosen in (stated, shown):
+    for chosen in (_select_stated(attempts), shown):
         found = try_candidates(failing, tuple(chosen)) if len(chosen) > 1 else None
         if found is not None and found.x_floor_after <= failing.limit:
             return _drop_needless(failing, found)
     return None
+
+
+def _select_stated(attempts: Sequence[Attempt]) -> list[Candidate]:
+    """Return what the subject's settings state, one form of each difference."""
+    stated: list[Candidate] = []
+    for attempt in attempts:
+        (candidate,) = attempt.candidates
+        is_stated = candidate.score >= STATED and candidate.is_shown
+        if is_stated and not any(map(candidate.excludes, stated)):
+            stated.append(candidate)
+    return stated
+
+
+def _extend_known(
+    failing: FailingLayer, attempts: Sequence[Attempt]
+) -> Iterator[tuple[Candidate, ...]]:
+    """Yield what is known of the subject, its settings or its weights, with one more candidate.
+
+    Of a pair with all of the subject's weights, `_name_weights` says which difference of them it
+    is.
+    """
+    stated = _select_stated(attempts)
+    likeliest = sorted(attempts, key=lambda each: (-each.candidates[0].score, each.x_floor_after))
+    others = [
+        each.candidates[0]
+        for each in likeliest
+        if not each.candidates[0].replaces_output and not each.candidates[0].fitted_values
+    ]
+    if len(stated) > 1:
+        for other in others:
+            if not any(map(other.excludes, stated)):
+                yield (*stated, other)
+    for weights in [each for each in others if each.takes_all_weights]:
+        for other in others:
+            if other is not weights:
+                yield other, weights
+
+
+def _name_weights(failing: FailingLayer, attempt: Attempt, singles: Sequence[Attempt]) -> Attempt:
+    """Return an attempt that says most of the weights that differ, in place of all of them."""
+    rest = tuple(each for each in attempt.candidates if not each.takes_all_weights)
+    if not 0 < len(rest) < len(attempt.candidates):
+        return attempt
+    for single in sorted(singles, key=lambda each: -each.candidates[0].score):
+        (candidate,) = single.candidates
+        if candidate in rest or candidate.replaces_output or candidate.fitted_values:
+            continue
+        found = try_candidates(failing, (*rest, candidate))
+        if found is not None and found.x_floor_after <= failing.limit:
+            return found
+    return attempt
 
 
 def _drop_needless(failing: FailingLayer, attempt: Attempt) -> Attempt:
