@@ -270,7 +270,7 @@ class GraphEvidence:
         self, subject: str, node: Node, layer: Layer
     ) -> dict[int, Layer]:
         """Return the operations that the subject lacks and that make the inputs of a layer."""
-        if layer.constants:
+        if 0 in layer.constants:
             # The places of the inputs are others.
             return {}
         unpaired = self.state.alignments[subject].unpaired_reference

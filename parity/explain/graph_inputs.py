@@ -89,11 +89,11 @@ def list_tensors_before(graph: Graph, node: Node) -> list[str]:
 def with_constants(
     graph: Graph, node: Node, known: Mapping[str, Array], *, as_sum: bool = False
 ) -> tuple[Node, tuple[Array, ...], frozenset[int]]:
-    """Return the inputs of an operation with its constants at their places, and those of several
-    values.
+    """Return the inputs of an operation with its constants at their places, and these places.
 
-    One of several values has the shape and the axes of the output. With `as_sum` what adds a tensor
-    that is computed from weights, such as the rows of a table of positions, is returned as a sum.
+    One of several values has the shape and the axes of the output, a number the shape (). With
+    `as_sum` what adds a tensor that is computed from weights, such as the rows of a table of
+    positions, is returned as a sum.
     """
     inputs = [known[tensor] for tensor in node.inputs]
     if len(inputs) == 1 and len(node.constant_ids) == 1:
@@ -118,20 +118,28 @@ def with_constants(
         if set(places) == {len(inputs)} and places[len(inputs)] in known:
             mask = known[places[len(inputs)]]
             return node, (*inputs, np.asarray(mask, np.float64)), frozenset(places)
-    return node, _with_numbers(node, inputs), frozenset()
+    return node, *_with_numbers(node, inputs)
 
 
-def _with_numbers(node: Node, inputs: Sequence[Array]) -> tuple[Array, ...]:
+def _with_numbers(node: Node, inputs: Sequence[Array]) -> tuple[tuple[Array, ...], frozenset[int]]:
     """Return the inputs of an operation with its constants of one value at their places."""
     kind = kinds.find(node.kind)
-    places = {int(place): value for place, value in node.constants.items()
-              if place.isdigit() and isinstance(value, int | float)}  # fmt: skip
+    numbers = {place: _unwrap(value) for place, value in node.constants.items() if place.isdigit()}
+    places = {int(place): float(value) for place, value in numbers.items()
+              if isinstance(value, int | float)}  # fmt: skip
     if kind is None or not kind.joins_branches or not places or len(inputs) != 1:
-        return tuple(inputs)
+        return tuple(inputs), frozenset()
     found = list(inputs)
     for place, value in sorted(places.items()):
-        found.insert(place, np.asarray(float(value)))
-    return tuple(found)
+        found.insert(place, np.asarray(value))
+    return tuple(found), frozenset(places)
+
+
+def _unwrap(value: Any) -> Any:
+    """Return the value of a constant that is in lists of one."""
+    while isinstance(value, list) and len(value) == 1:
+        (value,) = value
+    return value
 
 
 def fit(layer: Layer, expected: Array) -> Layer | None:

@@ -131,7 +131,7 @@ def read_inputs(layer: Layer, inputs: Sequence[Array]) -> Layer | None:
     return replace(
         layer,
         inputs=tuple(
-            own if place in layer.constants or own.size == 1 else given
+            own if place in layer.constants else given
             for place, (own, given) in enumerate(zip(layer.inputs, inputs, strict=True))
         ),
     )

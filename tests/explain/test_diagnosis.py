@@ -385,6 +385,49 @@ def test_two_causes_at_once():
     assert found.x_floor_after <= 4.0
 
 
+def explain_with_weights(layer, made, **found):
+    """Return the causes and the texts, where the weights of the subject are those of `made`."""
+    case = failing_layer(layer, evaluate(made), **found)
+    explanation = diagnosis.explain_layer(
+        case, add_weights=lambda: replace(case, subject_weights=made.weights)
+    )
+    assert explanation.proof is not None, explanation.closest
+    return {each.cause: each.text for each in explanation.proof.candidates}
+
+
+FAULTS_OF_WEIGHTS = {
+    "kernel-flipped": lambda w: {"kernel": w["kernel"][:, :, ::-1, ::-1]},
+    "weight-not-loaded": lambda w: {"bias": 0.0 * w["bias"]},
+    "other-weights": lambda w: {"kernel": draw(8, 8, 3, 3, seed=99), "bias": draw(8, seed=98)},
+}
+
+
+@pytest.mark.parametrize("cause", FAULTS_OF_WEIGHTS)
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"dilation": [2, 2], "padding": [[2, 2], [2, 2]]},
+        {"stride": [2, 2], "padding": [[0, 1], [0, 1]]},
+    ],
+)
+def test_settings_and_a_fault_of_the_weights(stated, cause):
+    """Two settings are stated; neither alone, nor both, bring the output near."""
+    layer = conv(8, 8, size=12, bias=True)
+    made = layer.with_hyper(**stated).with_weights(**FAULTS_OF_WEIGHTS[cause](layer.weights))
+    assert set(explain_with_weights(layer, made, subject_hyper=made.hyper)) == {*stated, cause}
+
+
+def test_a_structural_fault_among_many_and_all_weights():
+    """Alone neither is near, and many activations are nearer than the right one."""
+    layer = dense(8, 8)
+    made = layer.with_weights(bias=layer.weights["bias"] + draw(8, seed=77))
+    made = made.with_output_transform(lambda output: np.maximum(output, 0.0))
+    assert explain_with_weights(layer, made) == {
+        "activation-extra": "relu is applied to the output",
+        "other-weights": "Its weights are not the reference's: 8 of 8 in its bias differ",
+    }
+
+
 @pytest.mark.parametrize(
     "broken",
     [

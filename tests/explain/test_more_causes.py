@@ -11,6 +11,7 @@ import torch
 
 from parity.explain import diagnosis
 from parity.explain.causes import attention as attention_causes
+from parity.explain.proof.failing_layer import MisreadTensor
 from parity.explain.proof.layer import Layer, evaluate
 from parity.network import kinds
 from tests.explain.samples import (
@@ -138,15 +139,55 @@ def test_the_factor_that_the_subject_states_needs_no_fit():
     layer = dense(outputs=3)
     layer = replace(layer, inputs=(layer.inputs[0][:1],))
     output = evaluate(layer)
-    stated = Layer("multiply", (output, np.asarray(1.05)))
+    stated = Layer("multiply", (output, np.asarray(1.05)), constants=frozenset({1}))
     assert name_cause(layer, 1.05 * output, subject_layer=stated) == "scale"
 
 
 def test_a_constant_of_the_code():
     data = draw(2, 8, seed=3).astype(float)
-    layer = Layer("sub", (data, np.asarray(0.5)))
-    stated = Layer("sub", (data, np.asarray(0.4)))
+    layer = Layer("sub", (data, np.asarray(0.5)), constants=frozenset({1}))
+    stated = replace(layer, inputs=(data, np.asarray(0.4)))
     assert name_cause(layer, evaluate(stated), subject_layer=stated) == "constant"
+
+
+@pytest.mark.parametrize("kind", ["dense", "sub"])
+def test_data_of_one_value_is_no_constant(kind):
+    """One feature of one sample is one number, and that is none of the code."""
+    data, read = draw(1, 1, seed=3).astype(float), draw(1, 1, seed=4).astype(float)
+    weights = {"kernel": draw(6, 1, seed=5), "bias": draw(6, seed=6)}
+    layer = (
+        Layer(kind, (data,), {"bias": True, "activation": "linear"}, weights)
+        if kind == "dense"
+        else Layer(kind, (draw(4, 8).astype(float), data))
+    )
+    stated = replace(layer, inputs=(*layer.inputs[:-1], read))
+    found = diagnosis.explain_layer(
+        failing_layer(layer, evaluate(stated), subject_layer=stated)
+    ).proof
+    assert found is None or "constant" not in {each.cause for each in found.candidates}
+
+
+@pytest.mark.parametrize("is_constant", [True, False])
+@pytest.mark.parametrize("where", ["behind", "extra", "missing"])
+def test_only_a_number_of_the_code_is_told_as_one(where, is_constant):
+    """A gate of one value is data: `remove the number 0.37` would be no remedy."""
+    data, gate = draw(1, 24, seed=7).astype(float), np.full((1, 1), 0.37)
+    gated = Layer("multiply", (data, gate), constants=frozenset({1} if is_constant else ()))
+    plain = Layer("relu", (data,))
+    if where == "behind":
+        layer, output = plain, evaluate(plain)
+        found = {"subject_layer": replace(gated, inputs=(output, gate))}
+        actual = output * 0.37
+    elif where == "extra":
+        layer, actual = plain, evaluate(replace(plain, inputs=(evaluate(gated),)))
+        found = {"unpaired_input_layers": {0: gated}}
+    else:
+        layer, actual = replace(plain, inputs=(evaluate(gated),)), evaluate(plain)
+        found = {"missing_input_layers": {0: gated}}
+    proof = diagnosis.explain_layer(failing_layer(layer, actual, **found)).proof
+    (named,) = proof.candidates
+    is_told = "multiplied by 0.37" in named.text and not named.fitted_values
+    assert is_told == is_constant
 
 
 def test_another_operation():
@@ -303,6 +344,47 @@ def test_a_resize_whose_places_are_rounded():
     assert [each.cause for each in explanation.proof.candidates] == ["setting"]
     exact = evaluate(layer.with_hyper(align_corners=True))
     assert np.abs(exact - found.actual).max() > found.limit * found.floor.max_abs
+
+
+def explain(layer, actual, **found):
+    proof = diagnosis.explain_layer(failing_layer(layer, actual, **found)).proof
+    assert proof is not None
+    return [(each.cause, each.text) for each in proof.candidates]
+
+
+def test_two_settings_of_one_layer():
+    settings = {"size": (32, 32), "mode": "bilinear", "align_corners": False}
+    layer = Layer("upsample", (draw(1, 4, 16, 16, seed=81).astype(float),), settings)
+    stated = {**settings, "align_corners": True, "mode": "bicubic"}
+    actual = torch.nn.functional.interpolate(
+        torch.from_numpy(layer.data), (32, 32), mode="bicubic", align_corners=True
+    )
+    found = explain(layer, actual.numpy(), subject_hyper=stated)
+    assert sorted(found) == [
+        ("setting", "align_corners is True, not False"),
+        ("setting", "mode is bicubic, not bilinear"),
+    ]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_inputs_of_one_layer_are_other_parts(count):
+    layer = attention()
+    read = {place: draw(2, 2, 5, 4, seed=90 + place).astype(float) for place in range(count)}
+    inputs = tuple(read.get(place, own) for place, own in enumerate(layer.inputs))
+    parts = {at: MisreadTensor(value, f"part {at}", f"read {at}") for at, value in read.items()}
+    found = explain(layer, evaluate(replace(layer, inputs=inputs)), misread_inputs=parts)
+    assert found == [("input-part", f"It reads part {place}") for place in range(count)]
+
+
+def test_what_changes_nothing_is_not_told_with_what_does():
+    """Its query is read of another tensor, which has the same values."""
+    layer = attention()
+    key, value = draw(2, 2, 5, 4, seed=91).astype(float), draw(2, 2, 5, 4, seed=92).astype(float)
+    read = {1: key, 0: layer.inputs[0], 2: value}
+    inputs = tuple(read[place] for place in range(3))
+    parts = {at: MisreadTensor(value, f"part {at}", f"read {at}") for at, value in read.items()}
+    found = explain(layer, evaluate(replace(layer, inputs=inputs)), misread_inputs=parts)
+    assert found == [("input-part", "It reads part 1"), ("input-part", "It reads part 2")]
 
 
 def split_into(heads: int) -> Layer:

@@ -18,7 +18,8 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
     stated, wanted = failing.subject_layer, failing.reference_layer
     if stated is None or stated.kind != wanted.kind or len(stated.inputs) != len(wanted.inputs):
         return
-    for index, (own, other) in enumerate(zip(wanted.inputs, stated.inputs, strict=True)):
+    for index in sorted(wanted.constants & stated.constants):
+        own, other = wanted.inputs[index], stated.inputs[index]
         if own.size == 1 and other.size == 1 and not np.array_equal(own, other):
             before, after = float(own.reshape(-1)[0]), float(other.reshape(-1)[0])
             yield Candidate(
@@ -27,4 +28,5 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
                 f"Its constant is {after:g}, not {before:g}",
                 f"{failing.label}: write {before:g}",
                 0.95,
+                place=index,
             )

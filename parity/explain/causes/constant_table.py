@@ -27,7 +27,8 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
         return
     for index in sorted(wanted.constants & stated.constants):
         own, other = wanted.inputs[index], stated.inputs[index]
-        if own.shape != other.shape or np.array_equal(own, other):
+        if own.shape != other.shape or np.array_equal(own, other) or own.size == 1:
+            # The cause `constant` says which number is another.
             continue
         yield _propose(failing, index, tables.compare(before=own, after=other), other)
 
@@ -62,4 +63,5 @@ def _propose(failing: FailingLayer, place: int, relation: Relation, value: Array
         text,
         f"{failing.label}: {remedy}",
         0.95,
+        place=place,
     )

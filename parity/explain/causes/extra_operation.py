@@ -42,7 +42,8 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             continue
         if stated.inputs[0].shape != wanted.inputs[place].shape:
             continue
-        constants = [each for each in stated.inputs[1:] if each.size == 1]
+        constants = [stated.inputs[at] for at in sorted(stated.constants - {0})
+                     if stated.inputs[at].size == 1]  # fmt: skip
         kind = kinds.get(stated.kind)
         is_mask = kind.factor and len(stated.inputs) == 2 and _is_mask(stated.inputs[1])
         if len(constants) != len(stated.inputs) - 1 and not is_mask:
@@ -65,6 +66,7 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             text,
             f"{failing.label}: remove the {kind.phrase or stated.kind} before it",
             0.98,
+            place=place,
         )
 
 

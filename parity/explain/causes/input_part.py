@@ -30,6 +30,7 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             f"It reads {misread.description}",
             f"{failing.label}: {misread.remedy}",
             SCORE,
+            place=place,
         )
     misread_output = failing.misread_output
     if misread_output is not None:

@@ -23,7 +23,8 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
     for place, missing in failing.missing_input_layers.items():
         kind = kinds.get(missing.kind)
         others = missing.inputs[1:]
-        if any(each.size != 1 for each in others):
+        numbers = {at for at in missing.constants if missing.inputs[at].size == 1}
+        if not numbers >= set(range(1, len(missing.inputs))):
             name, text = NAME, f"{kind.phrase or missing.kind} is not applied to its input"
         elif kind.number_verb and others:
             number = float(others[0].reshape(-1)[0])
@@ -39,4 +40,5 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             text,
             f"{failing.label}: apply {kind.phrase or missing.kind} before it",
             SCORE,
+            place=place,
         )

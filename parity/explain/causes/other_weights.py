@@ -35,4 +35,5 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
         f"{failing.label}: copy the weights again, by the table; "
         "`--weights` compares both with the weights of one",
         -1.0,
+        takes_all_weights=True,
     )

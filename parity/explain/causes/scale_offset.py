@@ -75,7 +75,7 @@ def _propose_constant_arithmetic(failing: FailingLayer) -> Iterator[Candidate]:
     kind = kinds.get(stated.kind)
     if not kind.number_verb:
         return
-    if len(stated.inputs) != 2 or stated.inputs[1].size != 1:
+    if len(stated.inputs) != 2 or 1 not in stated.constants or stated.inputs[1].size != 1:
         return
     number = float(stated.inputs[1].reshape(-1)[0])
     yield Candidate(

@@ -48,4 +48,5 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
                     f"{name} is {value}, not {wanted}",
                     f"{failing.label}: set {attribute}={wanted}",
                     score,
+                    place=name,
                 )

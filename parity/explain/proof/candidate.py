@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 
 from parity.explain.proof.layer import LayerChange
 
+STATED = 1.0
+"""The score of candidates that the subject's hyperparameters, or its output's shape, state."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -33,8 +36,24 @@ class Candidate:
     replaces_output: bool = False
     """Whether it replaces the output, so that other differences have no effect: it is never
     combined with another candidate."""
+    place: int | str = ""
+    """What of the layer it changes, an input's place or a setting, where the subject's own graph
+    shows a difference there. Two candidates of one cause are both true only at different places."""
+    takes_all_weights: bool = False
+    """Whether it gives the layer the subject's weights, whatever differs in them: a candidate that
+    says more of them is preferred."""
     is_random: bool = False
     """Whether it says itself that the output changes between runs."""
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the subject's own graph shows the difference, so that nothing is guessed."""
+        is_stated = self.score >= STATED or self.place != ""
+        return is_stated and not self.fitted_values and not self.replaces_output
+
+    def excludes(self, other: Candidate) -> bool:
+        """Return whether it describes the same difference in another form."""
+        return (self.cause, self.place) == (other.cause, other.place)
 
     @property
     def is_fitted(self) -> bool:

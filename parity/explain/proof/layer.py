@@ -73,8 +73,8 @@ class Layer:
     output_transforms: tuple[Transform, ...] = ()
     memo: EvaluationMemo | None = field(default=None, compare=False, repr=False)
     constants: frozenset[int] = frozenset()
-    """The places of the inputs that depend on no input of the model; they have its output's shape.
-    """
+    """The places of the inputs that depend on no input of the model: tables, of the output's shape,
+    and numbers, of the shape ()."""
 
     @property
     def data(self) -> Array:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from parity.explain.proof.candidate import Candidate
+from parity.explain.proof.candidate import STATED, Candidate
 from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import Array, Layer, evaluate
 from parity.numerics.distance import measure_error
@@ -45,9 +45,6 @@ MAX_AMPLIFICATION = 32.0
 
 MAX_PROPAGATION = 1e3
 """The largest error, in limits, for which the floor is propagated through output transforms."""
-
-STATED = 1.0
-"""The score of candidates that the subject's hyperparameters, or its output's shape, state."""
 
 # A fit with k numbers proves a cause only on several times as many values.
 _VALUES_PER_FITTED = 4
@@ -97,7 +94,7 @@ def explain_layer(
     elements: float = PAIR_ELEMENTS,
     add_weights: Callable[[], FailingLayer] | None = None,
 ) -> Explanation:
-    """Search for the one or two candidates that explain a failing layer.
+    """Search for the candidates that explain a failing layer: one, two, or all that is shown.
 
     Single candidates are all tried; `elements` bound the search in pairs, a count that does not
     depend on the machine: see `count_elements`. If no single candidate explains the layer,
@@ -114,17 +111,22 @@ def explain_layer(
         attempts.append(single)
         if single.x_floor_after <= failing.limit:
             return Explanation(before, single)
-    joint = _try_all_stated(failing, attempts)
-    if joint is not None and joint.x_floor_after <= failing.limit:
+    joint = _try_all_shown(failing, attempts)
+    if joint is not None:
         return Explanation(before, joint)
-    for number, pair in enumerate(_order_pairs(failing, attempts, before)):
+    combinations = itertools.chain(
+        _extend_known(failing, attempts), _order_pairs(failing, attempts, before)
+    )
+    singles = tuple(attempts)
+    for number, combination in enumerate(combinations):
         if number >= pairs:
             break
-        attempt = try_candidates(failing, pair)
+        attempt = try_candidates(failing, combination)
         if attempt is not None:
             attempts.append(attempt)
             if attempt.x_floor_after <= failing.limit:
-                return Explanation(before, attempt)
+                named = _name_weights(failing, attempt, singles)
+                return Explanation(before, _drop_needless(failing, named))
         if time.thread_time() - started > GUARD_SECONDS:
             return Explanation(before, None, _select_closest(attempts, before), ended=True)
     return Explanation(before, None, _select_closest(attempts, before))
@@ -187,27 +189,35 @@ def find_first_proof(failing: FailingLayer, propose: ProposeCandidates) -> Expla
 
 def find_stated_proof(failing: FailingLayer, propose: ProposeCandidates) -> Explanation | None:
     """Return the proof by one candidate that the subject states, or by all of them together."""
+    found: Attempt | None = None
     attempts: list[Attempt] = []
     for candidate in propose(failing):
         if not _is_stated(candidate):
             continue
         alone = try_candidates(failing, (candidate,))
-        attempts.append(alone or Attempt((candidate,), math.inf, changes_shape=True))
-        if attempts[-1].x_floor_after <= failing.limit:
+        if alone is not None and alone.x_floor_after <= failing.limit:
+            found = alone
             break
+        attempts.append(alone or Attempt((candidate,), math.inf, changes_shape=True))
     else:
-        joint = _try_all_stated(failing, attempts)
-        attempts = [] if joint is None else [joint]
-    if not attempts or attempts[-1].x_floor_after > failing.limit:
+        found = _try_all_stated(failing, attempts)
+    if found is None:
         return None
-    before = _error_in_floors(failing, failing.expected, failing.floor)
-    return Explanation(before, attempts[-1])
+    return Explanation(_error_in_floors(failing, failing.expected, failing.floor), found)
 
 
 def _is_stated(candidate: Candidate) -> bool:
-    """Return whether the subject states a change itself, and nothing of it is fitted."""
-    whole = candidate.fitted_values or candidate.replaces_output
-    return candidate.score >= STATED and not whole
+    """Return whether the subject's own settings state a change."""
+    return candidate.score >= STATED and candidate.is_shown
+
+
+def _try_all_stated(failing: FailingLayer, attempts: Sequence[Attempt]) -> Attempt | None:
+    """Return what explains the layer of everything that the subject's settings state, together."""
+    stated = tuple(_select_stated(attempts))
+    found = try_candidates(failing, stated) if len(stated) > 1 else None
+    if found is None or found.x_floor_after > failing.limit:
+        return None
+    return _drop_needless(failing, found)
 
 
 def _try_singles(
@@ -234,16 +244,82 @@ def _try_singles(
                 yield attempt
 
 
-def _try_all_stated(failing: FailingLayer, attempts: Sequence[Attempt]) -> Attempt | None:
-    """Return the attempt of everything that the subject states otherwise, together."""
-    stated: dict[str, Candidate] = {}
+def _try_all_shown(failing: FailingLayer, attempts: Sequence[Attempt]) -> Attempt | None:
+    """Return what explains the layer of everything that the subject's graph shows, together.
+
+    What changes nothing beside the others is left out.
+    """
+    shown: list[Candidate] = []
     for attempt in attempts:
         (candidate,) = attempt.candidates
-        if _is_stated(candidate):
-            stated.setdefault(candidate.cause, candidate)
-    if len(stated) < 2:
-        return None
-    return try_candidates(failing, tuple(stated.values()))
+        if candidate.is_shown and not any(map(candidate.excludes, shown)):
+            shown.append(candidate)
+    # What is only seen in the graph may describe what a setting states: then they are one too many.
+    for chosen in (_select_stated(attempts), shown):
+        found = try_candidates(failing, tuple(chosen)) if len(chosen) > 1 else None
+        if found is not None and found.x_floor_after <= failing.limit:
+            return _drop_needless(failing, found)
+    return None
+
+
+def _select_stated(attempts: Sequence[Attempt]) -> list[Candidate]:
+    """Return what the subject's settings state, one form of each difference."""
+    stated: list[Candidate] = []
+    for attempt in attempts:
+        (candidate,) = attempt.candidates
+        if _is_stated(candidate) and not any(map(candidate.excludes, stated)):
+            stated.append(candidate)
+    return stated
+
+
+def _extend_known(
+    failing: FailingLayer, attempts: Sequence[Attempt]
+) -> Iterator[tuple[Candidate, ...]]:
+    """Yield what is known of the subject, its settings or its weights, with one more candidate.
+
+    Of a pair with all of the subject's weights, `_name_weights` says which difference of them it
+    is.
+    """
+    stated = _select_stated(attempts)
+    likeliest = sorted(attempts, key=lambda each: (-each.candidates[0].score, each.x_floor_after))
+    others = [
+        each.candidates[0]
+        for each in likeliest
+        if not each.candidates[0].replaces_output and not each.candidates[0].fitted_values
+    ]
+    if len(stated) > 1:
+        for other in others:
+            if not any(map(other.excludes, stated)):
+                yield (*stated, other)
+    for weights in [each for each in others if each.takes_all_weights]:
+        for other in others:
+            if other is not weights:
+                yield other, weights
+
+
+def _name_weights(failing: FailingLayer, attempt: Attempt, singles: Sequence[Attempt]) -> Attempt:
+    """Return an attempt that says most of the weights that differ, in place of all of them."""
+    rest = tuple(each for each in attempt.candidates if not each.takes_all_weights)
+    if not 0 < len(rest) < len(attempt.candidates):
+        return attempt
+    for single in sorted(singles, key=lambda each: -each.candidates[0].score):
+        (candidate,) = single.candidates
+        if candidate in rest or candidate.replaces_output or candidate.fitted_values:
+            continue
+        found = try_candidates(failing, (*rest, candidate))
+        if found is not None and found.x_floor_after <= failing.limit:
+            return found
+    return attempt
+
+
+def _drop_needless(failing: FailingLayer, attempt: Attempt) -> Attempt:
+    """Return an attempt that explains the layer without the candidates that it can do without."""
+    for candidate in sorted(attempt.candidates, key=lambda each: each.score):
+        rest = tuple(each for each in attempt.candidates if each is not candidate)
+        found = try_candidates(failing, rest)
+        if found is not None and found.x_floor_after <= failing.limit:
+            attempt = found
+    return attempt
 
 
 def _order_pairs(
@@ -277,7 +353,7 @@ def _pair_with_nearest(
     for attempt in sorted(halving, key=lambda each: each.x_floor_after)[:MAX_HALVING]:
         first = attempt.candidates[0]
         for other in likeliest:
-            if other.candidates[0].cause != first.cause:
+            if not first.excludes(other.candidates[0]):
                 yield first, other.candidates[0]
 
 
@@ -304,7 +380,7 @@ def _rank_pairs(
 
     pairs.sort(key=lambda pair: -rank(pair))
     for first, second in pairs:
-        if first.cause == second.cause:
+        if first.excludes(second):
             continue
         yield first, second
         if not second.fitted_values:

@@ -80,14 +80,41 @@ def _state_heads(graph: Graph, node: Node, known: dict[str, Axes]) -> None:
     """State the axes of an attention with heads, (N, A, T, C) or (N, T, A, C)."""
     if not node.outputs or node.outputs[0] in known:
         return
-    above = graph.producers.get(node.inputs[0]) if node.inputs else None
-    is_product = node.kind == "matmul" and above is not None and above.kind in _CHANCES
-    if node.kind != "scaled_dot_product_attention" and not is_product:
-        return
-    shape = graph.tensors[node.outputs[0]].shape
-    if len(shape) == 4:
+    above = [graph.producers.get(tensor) for tensor in node.inputs]
+    chances = [at for at, each in enumerate(above) if each is not None and each.kind in _CHANCES]
+    names: str | None = None
+    if node.kind == "scaled_dot_product_attention":
         names = "NTAC" if node.hyper.get("time_before_heads") else "NATC"
+    elif node.kind == "matmul" and chances[:1] == [0]:
+        names = "NATC"
+    elif node.kind == "einsum" and len(chances) == 1:
+        names = _name_attended(str(node.hyper.get("equation", "")), chances[0])
+    shape = graph.tensors[node.outputs[0]].shape
+    if names is not None and len(shape) == len(names) == 4:
         known[node.outputs[0]] = tuple(((n, s),) for n, s in zip(names, shape, strict=True))
+
+
+def _name_attended(equation: str, chances: int) -> str | None:
+    """Return the axes of a sum of products of values with the weights of a softmax; None if it is
+    another one.
+
+    `chances` is the operand with the weights: (N, A, T, S), of the values (N, A, S, C), both with
+    the batch first and the others in any order.
+    """
+    terms, _, result = equation.replace(" ", "").partition("->")
+    operands = terms.split(",")
+    if len(operands) != 2 or not "".join((*operands, result)).isalpha():
+        return None
+    weights, values = operands[chances], operands[1 - chances]
+    both = [each for each in result if each in weights and each in values]
+    leading = {each[:1] for each in (*operands, result)}
+    if len(both) != 2 or len(set(result)) != len(result) or len(leading) != 1:
+        return None
+    roles = {both[0]: BATCH, both[1]: "A"}
+    for each in result:
+        if each not in roles:
+            roles[each] = TOKENS if each in weights else CHANNELS
+    return "".join(roles[each] for each in result)
 
 
 _ORDERS = {

@@ -10,7 +10,7 @@ import pytest
 from parity.network.alignment import align, find_cuts, infer_axes
 from parity.network.alignment.axes import Axes
 from parity.network.alignment.rearrangements import choose_rearrangement
-from parity.network.graph import Graph
+from parity.network.graph import Graph, Node, Port, Tensor
 from parity.network.rearrangement import Rearrangement
 from tests.network.alignment import architectures
 from tests.network.alignment.networks import KERAS, TORCH, Rendering, change_style, render
@@ -33,6 +33,37 @@ def test_a_flattened_map_keeps_its_axes() -> None:
         rendering = render(architectures.plain(), style)
         flat = next(name for name, v in rendering.values.items() if v.startswith("flatten"))
         assert infer_axes(rendering.graph)[flat] == joined
+
+
+@pytest.mark.parametrize(
+    ("equation", "axes"),
+    [
+        ("bhqk,bhkd->bhqd", "N A T C"),
+        ("bhqk,bkhd->bqhd", "N T A C"),
+        ("bqhk,bhkd->bdhq", "N C A T"),
+        ("hbqk,bkhd->bqhd", None),
+        ("bqk,bkd->bqd", None),
+        ("bhqk,bkhd->bqh", None),
+        ("...qk,...kd->...qd", None),
+    ],
+)
+@pytest.mark.parametrize("is_first", [True, False])
+def test_heads_of_a_sum_of_products(equation: str, axes: str | None, is_first: bool) -> None:
+    terms, result = equation.split("->")
+    names = ("w", "v") if is_first else ("v", "w")
+    operands = terms.split(",") if is_first else terms.split(",")[::-1]
+    node = Node(
+        "2", "einsum", "einsum", names, ("y",),
+        hyper={"equation": f"{','.join(operands)} -> {result}"},
+    )  # fmt: skip
+    softmax = Node("1", "softmax", "softmax", ("s",), ("w",), hyper={"axis": -1})
+    shapes = {"s": (2, 3, 4, 5), "w": (2, 3, 4, 5), "v": (2, 3, 5, 6), "y": (2, 3, 4, 6)}
+    shapes["y"] = shapes["y"][: 4 if "." in result else len(result)]
+    tensors = {name: Tensor(name, shape, "float32") for name, shape in shapes.items()}
+    graph = Graph("torch", (softmax, node), tensors, (Port("s", "s"), Port("v", "v")), ())
+    assert infer_axes(graph).get("y") == axes
+    no_softmax = replace(graph, nodes=(replace(softmax, kind="relu"), node))
+    assert "y" not in infer_axes(no_softmax)
 
 
 def _axes(text: str, shape: tuple[int, ...]) -> Axes:
