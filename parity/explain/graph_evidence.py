@@ -94,7 +94,7 @@ class GraphEvidence:
         is_opaque = layer is None
         if layer is None:
             layer = Layer("identity", (expected,))
-        if is_signal(node, infer_axes(reference.graph)):
+        if is_signal(reference.graph, node, infer_axes(reference.graph)):
             expected, actual = expected.swapaxes(1, 2), actual.swapaxes(1, 2)
         floor = floor.for_precision(self._criteria.precision(subject, row.name))
         model = self.state.models[subject]
@@ -179,7 +179,7 @@ class GraphEvidence:
             reference, node, self.reference_tensors, as_sum=as_sum
         )
         expected = self.reference_tensors[node.outputs[0]]
-        if is_signal(node, infer_axes(reference)):
+        if is_signal(reference, node, infer_axes(reference)):
             inputs = tuple(each.swapaxes(1, 2) for each in inputs)
             expected = expected.swapaxes(1, 2)
         if kinds.properties(node.kind).own_axes:
@@ -226,7 +226,7 @@ class GraphEvidence:
             return None
         order = infer_axes(model.graph)
         own, inputs, constants = with_constants(model.graph, own, known, as_sum=as_sum)
-        if is_signal(own, order):
+        if is_signal(model.graph, own, order):
             inputs = tuple(each.swapaxes(1, 2) for each in inputs)
         values = self.state.load_weights(subject)
         weights = {
@@ -391,9 +391,12 @@ class GraphEvidence:
         if layer is None or any(name not in known for name in (tensor, *inner.subject.inputs)):
             return None
         graph = self.state.models[subject].graph
-        orders = infer_axes(self.state.reference.graph), infer_axes(graph)
-        for order, each in zip(orders, (inner.reference, inner.subject), strict=True):
-            if is_signal(each, order) or any(channels_first(order.get(t, "")) for t in each.inputs):
+        owners = (self.state.reference.graph, inner.reference), (graph, inner.subject)
+        for owner, each in owners:
+            order = infer_axes(owner)
+            if is_signal(owner, each, order) or any(
+                channels_first(order.get(t, "")) for t in each.inputs
+            ):
                 # Its operator has other axes.
                 return None
         inputs = with_constants(graph, inner.subject, known)[1]

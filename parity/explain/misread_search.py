@@ -98,7 +98,7 @@ class MisreadSearch:
     def _as_operand(self, values: Array) -> Array:
         """Return channels-first values with the axes that the row's operator reads."""
         graph = self.state.reference.graph
-        is_turned = is_signal(graph.by_id[self.row.node], infer_axes(graph))
+        is_turned = is_signal(graph, graph.by_id[self.row.node], infer_axes(graph))
         return values.swapaxes(1, 2) if is_turned else values
 
 

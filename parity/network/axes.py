@@ -17,6 +17,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+import string
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,24 @@ def ranks(order: str) -> tuple[int, ...]:
 def names(order: str, rank: int) -> Axes:
     """Return the names of each axis of a tensor of this rank, the spatial ones numbered from 0."""
     return _expand(order, rank - _fixed(order))
+
+
+def split_words(order: str) -> tuple[str, ...]:
+    """Return the word of each axis; one that joins several, `(H W)`, is one word."""
+    return _tokens(order)
+
+
+def rename_indices(equation: str) -> str:
+    """Return an equation of `einsum` with its indices named a, b, … as they appear.
+
+    One without an output is returned as it is: there the alphabet decides the order.
+    """
+    equation = equation.replace(" ", "")
+    if "->" not in equation:
+        return equation
+    letters = dict.fromkeys(re.findall("[A-Za-z]", equation))
+    names = dict(zip(letters, string.ascii_letters, strict=False))
+    return "".join(names.get(each, each) for each in equation)
 
 
 def describe(order: str) -> str:

@@ -151,3 +151,21 @@ def test_spatial_axes_may_have_names_in_one_order(source, target, shape, expecte
     assert moved.shape == expected
     back = axes.reorder(moved, target, source, shape=shape)
     assert np.array_equal(back, numbered(*shape))
+
+
+@pytest.mark.parametrize(
+    ("equation", "renamed"),
+    [
+        ("jkoi,bji->bjko", "abcd,ead->eabc"),
+        ("bhid, bhjd -> bhij", "abcd,abed->abce"),
+        ("...ij,jk->...ik", "...ab,bc->...ac"),
+        ("ba,cb", "ba,cb"),
+    ],
+)
+def test_the_indices_of_an_equation_have_one_name_each(equation, renamed):
+    assert axes.rename_indices(equation) == renamed
+    assert axes.rename_indices(renamed) == renamed
+
+
+def test_the_word_of_each_axis():
+    assert axes.split_words("N (H W) C") == ("N", "(H W)", "C")

@@ -174,14 +174,24 @@ def resizes() -> Any:
     return keras.Model(x, [cubic, smooth])
 
 
-@case(image=drawn(1, 7, 7, 3), without_role=("vector_u",))
+@case(image=drawn(1, 7, 7, 3), without_role=("vector_u", "step"))
 def computed_kernels() -> Any:
+    class Quantised(layers.Conv2D):
+        def build(self, shape: Any) -> None:
+            super().build(shape)
+            self.step = self.add_weight(shape=(), initializer="ones", name="step")
+
+        def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+            kernel = ops.round(ops.divide(kernel, self.step)) * self.step
+            return super().convolution_op(inputs, kernel)
+
     class Standardised(layers.Conv2D):
         def convolution_op(self, inputs: Any, kernel: Any) -> Any:
             return super().convolution_op(inputs, kernel - ops.mean(kernel, axis=(0, 1, 2)))
 
     x = image(7, 7, 3)
     y = layers.SpectralNormalization(layers.Conv2D(3, 3))(Standardised(4, 3)(x))
+    y = Quantised(3, 3)(y)
     return keras.Model(x, y)
 
 

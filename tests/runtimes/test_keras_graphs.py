@@ -431,6 +431,17 @@ def test_weights_are_written_bit_for_bit():
         runtime.write_parameters({name: np.zeros(2, np.float32)})
 
 
+def test_a_computed_kernel_has_the_axes_of_what_is_computed_and_a_scalar_is_none():
+    runtime = runtime_of("computed_kernels")
+    graph = runtime.record(CASES["computed_kernels"].inputs)
+    kernels = [each for each in graph.parameters if each.role == "kernel"]
+    assert len(kernels) == 3
+    assert {each.axes for each in kernels} == {"H W I O"}
+    (step,) = (each.name for each in graph.parameters if each.shape == ())
+    runtime.write_parameters({step: np.float32(0.25).reshape(())})
+    assert runtime.read_parameters()[step] == 0.25
+
+
 @pytest.mark.parametrize("name", ["custom", "lstm", "compiled", "compiled_with_xla", "transformer"])
 def test_a_replica_has_weights_of_its_own(name):
     runtime, inputs = runtime_of(name), CASES[name].inputs

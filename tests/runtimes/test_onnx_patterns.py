@@ -116,6 +116,10 @@ NEAR_MISSES = {
         "ReduceMean x other > m\nSub x m > d\nMul d d > q\n" + SPREAD + "\nDiv d r > y",
     "cube": f"{MEAN}\nMul d d > p\nMul p d > q\n{SPREAD}\nDiv d r > y",
     "quotient of another tensor": f"{MEAN}\nMul d d > q\n{SPREAD}\nDiv x r > y",
+    "scale by a constant that the graph computes":
+        f"Neg gamma > k\n{MEAN}\nMul d d > q\n{SPREAD}\nDiv d r > n\nMul n k > y",
+    "shift by a constant that the graph computes":
+        f"Neg beta > k\n{MEAN}\nMul d d > q\n{SPREAD}\nDiv d r > n\nAdd n k > y",
     "product with the root": f"{MEAN}\nMul d d > q\n{SPREAD}\nMul d r > y",
 }  # fmt: skip
 

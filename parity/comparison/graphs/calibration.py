@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from parity.network.alignment import infer_axes
+from parity.network.axes import split_words
 from parity.network.graph import Graph
 
 
@@ -20,7 +21,7 @@ def find_norms(graph: Graph) -> list[dict[str, Any]]:
         # A norm that reads the model's input keeps its mean of 0 and variance of 1.
         if not node.inputs or node.inputs[0] not in made:
             continue
-        order = axes.get(node.inputs[0], "").split()
+        order = split_words(axes.get(node.inputs[0], ""))
         shape = graph.tensors[node.inputs[0]].shape
         length = roles["mean"].shape[0]
         axis = order.index("C") if "C" in order else _find_axis(shape, length)

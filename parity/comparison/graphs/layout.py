@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from parity.network import kinds
+from parity.network.axes import split_words
 from parity.network.graph import Graph, Node
 from parity.network.rearrangement import Rearrangement
 
@@ -24,7 +25,7 @@ def channels_first(order: str) -> tuple[Rearrangement, ...]:
 
     It is empty where the order is channels first already, or is not known.
     """
-    names = order.split()
+    names = split_words(order)
     if len(names) < 3 or names[0] != "N" or names[-1] != "C":
         return ()
     if len(names) == 3 and names[1] not in _SPATIAL:
@@ -33,9 +34,12 @@ def channels_first(order: str) -> tuple[Rearrangement, ...]:
     return (Rearrangement(order=(0, len(names) - 1, *range(1, len(names) - 1))),)
 
 
-def is_signal(node: Node, axes: Mapping[str, str]) -> bool:
+def is_signal(graph: Graph, node: Node, axes: Mapping[str, str]) -> bool:
     """Return whether an operator with channels first reads a signal (N, T, C), channels last."""
     if not kinds.properties(node.kind).channels_second or not node.inputs:
+        return False
+    if graph.framework != "keras" and kinds.properties(node.kind).windowed:
+        # What the names call tokens may be its channels: a convolution over (N, T, C) mixes them.
         return False
     return axes.get(node.inputs[0]) == "N T C"
 

@@ -119,8 +119,7 @@ def build_table(
             continue
         name = _unique(node.path or node.source or node.operation, node, names)
         own = graph.tensors[tensor].shape
-        named = axes.get(tensor, "")
-        first = channels_first(named) if len(named.split()) == len(own) else ()
+        first = channels_first(axes.get(tensor, ""))
         stage, block = cuts.places[node.id]
         tensors = {
             subject: TensorPoint(

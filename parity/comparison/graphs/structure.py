@@ -14,7 +14,7 @@ from parity.comparison.graphs.layout import is_signal, move_channels_first
 from parity.comparison.graphs.state import SubjectModel
 from parity.network import kinds
 from parity.network.alignment import Alignment, NodePair, infer_axes
-from parity.network.graph import Graph, Node
+from parity.network.graph import OPAQUE, Graph, Node
 from parity.network.graph_weights import to_canonical_weight
 from parity.network.kind import tuples_to_lists
 
@@ -120,10 +120,11 @@ def _compare_nodes(subject: str, pair: NodePair, first: Node, second: Node) -> l
                 subject, first.id, second.id, "kind", first.kind, second.kind, where
             )
             return [replace(kinds_differ, hyper=second.hyper, is_part=is_part)]
-    kind = kinds.find(first.kind)
-    if kind is None:
+    own = kinds.find(first.kind), kinds.find(second.kind)
+    if own[0] is None or own[1] is None:
         return []
-    expected, value = kind.complete(first.hyper), kind.complete(second.hyper)
+    # Of several operations the main ones may be of two kinds, each with its own defaults.
+    expected, value = _drop_unit_axes(own[0].complete(first.hyper), own[1].complete(second.hyper))
     found = []
     for name in sorted(expected.keys() & value.keys()):
         if name in _SHAPE_ONLY | _WAY_OF_WRITING or _equal(expected[name], value[name]):
@@ -141,6 +142,38 @@ def _compare_nodes(subject: str, pair: NodePair, first: Node, second: Node) -> l
             )
         )
     return found
+
+
+_WINDOW = {"kernel": 1, "stride": 1, "dilation": 1, "padding": [0, 0]}
+"""The settings of a windowed operation that have one value for each spatial axis, and the values
+with which it leaves an axis of length 1 as it is."""
+
+
+def _drop_unit_axes(
+    first: Mapping[str, Any], second: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Return the settings of two windowed operations over as many spatial axes.
+
+    A convolution of a signal may be written as one of an image of height 1. The axes that it adds
+    are left out where they are the only ones with which the window does nothing.
+    """
+    ranks = [len(each.get("kernel", ())) for each in (first, second)]
+    if 0 in ranks or ranks[0] == ranks[1]:
+        return first, second
+    longer = first if ranks[0] > ranks[1] else second
+    rank = max(ranks)
+    settings = {
+        name: tuples_to_lists(longer[name])
+        for name in _WINDOW
+        if name in longer and len(longer[name]) == rank
+    }
+    kept = [at for at in range(rank) if any(settings[n][at] != _WINDOW[n] for n in settings)]
+    # A window of 1×1 does nothing on any axis.
+    kept = kept or list(range(min(ranks)))
+    if len(kept) != min(ranks):
+        return first, second
+    short = {**longer, **{name: [each[at] for at in kept] for name, each in settings.items()}}
+    return (short, second) if longer is first else (first, short)
 
 
 def _equal(first: Any, second: Any) -> bool:
@@ -194,8 +227,10 @@ def is_same_function(
 
     None where the subject's operation is one of several that do the same together, or cannot be
     evaluated alone: then the numbers of the comparison show it. With `outputs_agree`, all compared
-    tensors have agreed: two kinds that give other numbers on this very input are then parts of
-    operations that agree, as the sigmoid in x·sigmoid(x) is of a SiLU.
+    tensors have agreed. Two kinds that give other numbers on this very input are then parts of
+    operations that agree, as the sigmoid in x·sigmoid(x) is of a SiLU. So are two that give other
+    shapes, as a transposed convolution whose output is cropped later, and one that cannot be
+    evaluated alone, as x to the power of a constant, and any other.
 
     The reference's operation is evaluated as it is and with the subject's value, on its own inputs
     (`tensors`, by id, channels first) and on noise of ten times their scale. False where the
@@ -203,13 +238,15 @@ def is_same_function(
     """
     if difference.is_part:
         return None
+    if outputs_agree and OPAQUE in (difference.expected, difference.value):
+        return None
     node = with_padding(graph, graph.by_id[difference.reference_node])
     if any(tensor not in tensors for tensor in node.inputs):
         return False
     axes = infer_axes(graph)
     node = move_channels_first(graph, node, axes)
     inputs = [tensors[tensor] for tensor in node.inputs]
-    if is_signal(node, axes):
+    if is_signal(graph, node, axes):
         inputs = [each.swapaxes(1, 2) for each in inputs]
     weights = {
         each.role: to_canonical_weight(node.kind, each, values[each.name])
@@ -224,10 +261,10 @@ def is_same_function(
     for number, tried in enumerate(_make_inputs(node, inputs)):
         expected = _evaluate(node, tried, weights)
         if expected is None:
-            return False
+            return None if outputs_agree and difference.field == "kind" else False
         answer = _agree(expected, node.kind, kind, hyper, tried, weights)
         if answer is None:
-            return None if difference.field in _ARRANGED else False
+            return None if outputs_agree or difference.field in _ARRANGED else False
         if not answer:
             is_part = outputs_agree and difference.field == "kind" and number == 0
             return None if is_part else False

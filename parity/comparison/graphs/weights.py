@@ -74,7 +74,8 @@ def transfer_group(
     """
     shapes = {pairs[0].other: own.shape}
     value = aligning.transfer_weights(pairs, reference.__getitem__, shapes)[pairs[0].other]
-    return np.ascontiguousarray(value).astype(own.dtype, copy=False)
+    # ascontiguousarray makes a scalar a vector.
+    return np.ascontiguousarray(value).reshape(value.shape).astype(own.dtype, copy=False)
 
 
 def list_weight_pairs(alignment: Alignment) -> list[WeightPair]:

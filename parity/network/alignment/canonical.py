@@ -157,7 +157,8 @@ class _Builder:
         weights = [Weight(each, each.role, each.shape) for each in node.parameters]
         for tensor in node.inputs:
             weights += self.loose.get(tensor, [])
-        sources = [self.origin.get(tensor, -1) for tensor in node.inputs]
+        inputs = _order_operands(node)
+        sources = [self.origin.get(tensor, -1) for tensor in inputs]
         if not any(source >= 0 for source in sources):
             # Nothing of the model's inputs is in it: what it makes is a weight or a constant.
             for tensor in node.outputs:
@@ -192,7 +193,7 @@ class _Builder:
         self.parts += _expand(node, sources, weights, len(self.parts))
         self.parts[first].pads = pads
         for part in self.parts[first:]:
-            part.feeds = node.inputs
+            part.feeds = inputs
         for tensor in node.outputs:
             self.origin[tensor] = len(self.parts) - 1
 
@@ -232,6 +233,20 @@ class _Builder:
                 elif not kinds.properties(reader.kind).windowed:
                     return False
         return seen > 0
+
+
+def _order_operands(node: Node) -> tuple[str, ...]:
+    """Return a node's inputs; of an einsum of two, in the order of their own axes in its output.
+
+    It names its operands in any order, and a matrix product has the rows' one first.
+    """
+    operands, arrow, output = str(node.hyper.get("equation", "")).partition("->")
+    terms = operands.split(",")
+    if node.kind != "einsum" or not arrow or len(terms) != 2 or len(node.inputs) != 2:
+        return node.inputs
+    own = [[output.find(each) for each in term if each not in other and each in output]
+           for term, other in (terms, terms[::-1])]  # fmt: skip
+    return node.inputs[::-1] if all(own) and min(own[1]) < min(own[0]) else node.inputs
 
 
 def _find_useful(graph: Graph) -> set[str]:

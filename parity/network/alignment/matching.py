@@ -109,6 +109,7 @@ class Features:
             + 2.0 * _equal(a.context_before, b.context_before)
             + 2.0 * _equal(a.context_behind, b.context_behind)
             + 2.0 * _equal(a.slots, b.slots)
+            + 1.0 * _equal(a.routes, b.routes)
             + 1.0 * _equal(a.before_kinds, b.before_kinds)
             + 1.0 * _equal(a.behind_kinds, b.behind_kinds)
             + 1.0 * _equal(a.settings, b.settings)

@@ -7,9 +7,10 @@ The colours are those of Weisfeiler and Lehman (1968), forwards and backwards.
 
 from __future__ import annotations
 
+import itertools
 import math
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -23,6 +24,9 @@ from parity.network.alignment.canonical import Canonical, Part
 
 RADII = (1, 2, 3, 6)
 """How far the colours see, in units."""
+
+_ROUTE = 2
+"""How many ordered joins behind a unit are told apart."""
 
 _SETTINGS = ("kernel", "stride", "dilation", "groups")
 
@@ -241,6 +245,24 @@ class Skeleton:
         part = self.head(unit)
         if part.is_port and part.name in self._port_names:
             return part.name
+        return next(self._follow_joins(unit), ())
+
+    @cached_property
+    def routes(self) -> list[tuple[Any, ...]]:
+        """The places of each unit in the first ordered joins on its way to the next units.
+
+        They tell a key from a value: a key is in two products, the scores and what they weigh. One
+        model may scale the scores by a weight, and another by a number.
+        """
+        return [
+            tuple(itertools.islice(self._follow_joins(unit, through_affine=True), _ROUTE))
+            for unit in range(len(self))
+        ]
+
+    def _follow_joins(
+        self, unit: int, *, through_affine: bool = False
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield the places of a unit in the joins that it reaches, from the nearest ones on."""
         front, seen = [self.units[unit].last], set[int]()
         while front:
             places: set[Any] = set()
@@ -250,19 +272,20 @@ class Skeleton:
                     part = self.parts[reader]
                     if families.is_ordered(part.kind) and len(part.sources) > 1:
                         places.add(self._place(part, index))
-                    if reader not in self.unit_of and reader not in seen:
+                    passes = reader not in self.unit_of or (
+                        through_affine and kinds.properties(part.kind).affine
+                    )
+                    if passes and reader not in seen:
                         seen.add(reader)
                         following.append(reader)
             if places:
-                return tuple(sorted(places, key=repr))
+                yield tuple(sorted(places, key=repr))
             front = following
-        return ()
 
     def _place(self, part: Part, source: int) -> Any:
         positions = [at for at, each in enumerate(part.sources) if each == source]
         if part.family != "concat" or not part.output:
-            # An einsum names its operands in any order.
-            return (part.family, *(positions if part.kind != "einsum" else ()))
+            return (part.family, *positions)
         tensors = self.canonical.graph.tensors
         shapes = [tensors[name].shape for name in part.feeds]
         whole = tensors[part.output].shape
@@ -376,6 +399,7 @@ class Skeleton:
                 repr(self.kinds[unit]),
                 self.context_before[unit],
                 repr(self.slots[unit]),
+                repr(self.routes[unit]),
                 self.before_colours[6][unit],
                 self.behind_colours[6][unit],
             )

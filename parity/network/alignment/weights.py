@@ -207,9 +207,22 @@ Plan = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
 
 def _plan_by_names(one: Located, two: Located) -> Plan | None:
-    first, second = _atoms(one), _atoms(two)
-    if first is None or second is None:
-        return None
+    """Return the plan by the names of the axes; None where they are not known or not the same.
+
+    A dense kernel's input axis is what the map was before it was flattened, or else, where the
+    partner has no such axes, its own: a layer may read tokens that were moved to the last axis.
+    """
+    for flattened in (True, False):
+        first, second = (_atoms(each, flattened=flattened) for each in (one, two))
+        if first is None or second is None:
+            return None
+        plan = _plan_by_atoms(first, second, tuple(two[0].shape))
+        if plan is not None:
+            return plan
+    return None
+
+
+def _plan_by_atoms(first: Axes, second: Axes, shape: tuple[int, ...]) -> Plan | None:
     first, second = _match_atoms(first, second)
     left = [atom for each in first for atom in each if atom[1] != 1]
     right = [atom for each in second for atom in each if atom[1] != 1]
@@ -217,11 +230,14 @@ def _plan_by_names(one: Located, two: Located) -> Plan | None:
     if len(set(names)) != len(names) or sorted(left) != sorted(right):
         return None
     order = tuple(names.index(name) for name, _ in right)
-    return tuple(size for _, size in left), order, tuple(two[0].shape)
+    return tuple(size for _, size in left), order, shape
 
 
-def _atoms(located: Located) -> Axes | None:
-    """Return the atoms of each axis of a weight; None where they are not known."""
+def _atoms(located: Located, *, flattened: bool) -> Axes | None:
+    """Return the atoms of each axis of a weight; None where they are not known.
+
+    With `flattened`, a dense kernel's input axis is what the map was before it was flattened.
+    """
     weight, part, feed, _ = located
     text = weight.axes if weight.axes is not None else weight.parameter.axes
     kind = kinds.find(part.kind)
@@ -246,7 +262,7 @@ def _atoms(located: Located) -> Axes | None:
             joined = ((own[0], -length), *((name, -1) for name in own[1:])) if own else ()
             found.append(joined if length != 1 else ())
     atoms = tuple(found)
-    return _flattened_input(atoms, feed) if part.kind == "dense" else atoms
+    return _flattened_input(atoms, feed) if flattened and part.kind == "dense" else atoms
 
 
 def _flattened_input(atoms: Axes, feed: Axes | None) -> Axes:

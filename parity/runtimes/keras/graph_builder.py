@@ -200,26 +200,32 @@ class _Builder:
             if operand.weight is None:
                 continue
             role = reading.roles.get(place, "")
-            for name in operand.weight.names:
-                own = reading.roles_by_name.get(name, "")
+            names = operand.weight.names
+            # Of several weights of which one is computed, that of its shape has the role.
+            main = next((n for n in names if self._shape_of(n) == operand.shape), names[0])
+            for name in names:
+                own = reading.roles_by_name.get(name, role if name == main else "")
                 if name not in found:
-                    found[name] = self._describe_weight(name, own or role, operand, reading)
-                # Of several weights of which one is computed, the first has the role.
-                role = ""
+                    found[name] = self._describe_weight(name, own, operand, reading)
         if reading.kind == "embedding" and found:
             reading.hyperparameters["in"] = next(iter(found.values())).shape[0]
         return list(found.values())
 
+    def _shape_of(self, name: str) -> tuple[int, ...]:
+        return tuple(int(n) for n in self.recorder.variables[name].shape)
+
     def _describe_weight(
         self, name: str, role: str, operand: Operand, reading: NodeReading
     ) -> Parameter:
-        variable = self.recorder.variables[name]
-        shape = tuple(int(n) for n in variable.shape)
+        shape = self._shape_of(name)
         order = reading.weight_axes.get(role, "")
         weight = operand.weight
         if name in reading.roles_by_name:
             weight = WeightSource((name,), tuple(range(len(shape))), True)
         assert weight is not None
+        if not weight.is_exact and shape == operand.shape:
+            # What is computed of it value by value has its axes.
+            weight = replace(weight, is_exact=True)
         axes = _weight_axes(weight, shape, order, reading.kind, role)
         key = (name, role, axes)
         if key not in self.parameters:

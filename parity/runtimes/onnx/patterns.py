@@ -187,14 +187,7 @@ def _match_layer_norm(node: Node, known: _Nodes) -> Match | None:
 
 def _match_affine(node: Node, known: _Nodes) -> Match | None:
     """(x − mean) / √(variance + ε), then a scale, then a shift: as PyTorch's exporters write it."""
-    inside: list[Node] = []
-    parameters: list[Parameter] = []
-    current: Node | None = node
-    for kind, role in (("bias_add", "beta"), ("layer_scale", "gamma")):
-        if current is not None and current.kind == kind and len(current.inputs) == 1:
-            parameters.insert(0, replace(current.parameters[0], role=role))
-            inside.append(current)
-            current = known.producers.get(current.inputs[0])
+    current, inside, parameters = _follow_affine(node, known)
     if current is None or current.operation not in ("Div", "Mul") or len(current.inputs) != 2:
         return None
     pairs = [current.inputs] if current.operation == "Div" else [
@@ -213,17 +206,27 @@ def _match_affine(node: Node, known: _Nodes) -> Match | None:
     return None
 
 
-def _match_group_norm(node: Node, known: _Nodes) -> Match | None:
-    """Groups of channels as the channels of an instance-norm without weights, then a scale and a
-    shift: as PyTorch's exporters write it below opset 21."""
+def _follow_affine(node: Node, known: _Nodes) -> tuple[Node | None, list[Node], list[Parameter]]:
+    """Return what a scale and a shift by weights are applied to, both nodes, and their weights."""
     inside: list[Node] = []
     parameters: list[Parameter] = []
     current: Node | None = node
     for kind, role in (("bias_add", "beta"), ("layer_scale", "gamma")):
-        if current is not None and current.kind == kind and len(current.inputs) == 1:
-            parameters.insert(0, replace(current.parameters[0], role=role))
-            inside.append(current)
-            current = known.producers.get(current.inputs[0])
+        if current is None or current.kind != kind or len(current.inputs) != 1:
+            continue
+        # A constant that the graph computes is no weight.
+        if not current.parameters:
+            return None, [], []
+        parameters.insert(0, replace(current.parameters[0], role=role))
+        inside.append(current)
+        current = known.producers.get(current.inputs[0])
+    return current, inside, parameters
+
+
+def _match_group_norm(node: Node, known: _Nodes) -> Match | None:
+    """Groups of channels as the channels of an instance-norm without weights, then a scale and a
+    shift: as PyTorch's exporters write it below opset 21."""
+    current, inside, parameters = _follow_affine(node, known)
     chain: list[Node] = []
     for operation in ("Reshape", "InstanceNormalization", "Reshape"):
         if current is None or current.operation != operation or len(current.inputs) != 1:
@@ -265,7 +268,7 @@ def _match_moments(node: Node, known: _Nodes) -> Match | None:
         product, shifted = known.find(left, "Mul"), known.producers.get(right)
         if product is None or shifted is None or len(product.inputs) != 2:
             continue
-        if shifted.kind != "bias_add" or len(shifted.inputs) != 1:
+        if shifted.kind != "bias_add" or len(shifted.inputs) != 1 or not shifted.parameters:
             continue
         moved = known.find(shifted.inputs[0], "Mul")
         if moved is None or len(moved.inputs) != 2:
@@ -273,6 +276,8 @@ def _match_moments(node: Node, known: _Nodes) -> Match | None:
         for source, scale in (product.inputs, product.inputs[::-1]):
             scaled = known.producers.get(scale)
             if scaled is None or scale not in moved.inputs or scaled.kind != "layer_scale":
+                continue
+            if not scaled.parameters:
                 continue
             spread = _find_spread(scaled.inputs[0], known)
             (negated,) = (name for name in moved.inputs if name != scale)

@@ -248,3 +248,65 @@ def test_a_dense_layer_behind_a_flattened_sequence() -> None:
     found = transfer_weights(alignment.weights, {"k": kernel}.__getitem__, {"k": (24, 5)})
     flat = data.transpose(0, 2, 1).reshape(1, 24)
     assert np.array_equal(flat @ found["k"], data.reshape(1, 24) @ kernel.T)
+
+
+def test_a_dense_layer_over_tokens_is_a_convolution_that_mixes_them() -> None:
+    """As gMLP's spatial projection is written in either framework; its kernel is square."""
+    conv = Node(
+        "c", "conv", "conv1d", ("x",), ("y",), (_parameter("k", "kernel", (4, 4, 1)),), {"out": 4}
+    )
+    first = _graph("torch", [conv], {"x": (1, 4, 6), "y": (1, 4, 6)})
+    weights = (_parameter("k", "kernel", (4, 4), "I O"),)
+    turn = {"perm": [0, 2, 1]}
+    nodes = [
+        Node("t", "transpose", "t", ("x",), ("t",), hyper=turn),
+        Node("d", "dense", "d", ("t",), ("d",), weights, {"in": 4, "out": 4}),
+        Node("u", "transpose", "t", ("d",), ("y",), hyper=turn),
+    ]
+    shapes = {"x": (1, 4, 6), "t": (1, 6, 4), "d": (1, 6, 4), "y": (1, 4, 6)}
+    second = _graph("keras", nodes, shapes)
+    tokens = Tensor("x", (1, 4, 6), "float32", "N T C")
+    second = replace(second, tensors={**second.tensors, "x": tokens})
+    alignment = align(first, second)
+    kernel = np.arange(16.0).reshape(4, 4, 1)
+    found = transfer_weights(alignment.weights, {"k": kernel}.__getitem__, {"k": (4, 4)})
+    assert np.array_equal(found["k"], kernel[..., 0].T)
+
+
+def _products(framework: str, scores: str) -> Graph:
+    """Products of square kernels without softmax, as retention has them; `scores` says how."""
+    kernel = {"torch": "", "keras": "I O"}[framework]
+    hyper = {"in": 4, "out": 4}
+
+    def dense(name: str, source: str) -> Node:
+        weights = (_parameter(f"{name}w", "kernel", (4, 4), kernel),)
+        return Node(name, "dense", "dense", (source,), (name,), weights, hyper)
+
+    query, key, value = (dense(name, "x") for name in "qkv")
+    if scores == "matmul":
+        turned = Node("t", "transpose", "t", ("k",), ("t",), hyper={"perm": [0, 2, 1]})
+        made = [turned, Node("s", "matmul", "matmul", ("q", "t"), ("s",))]
+    else:
+        # Keras names the key first.
+        made = [Node("s", "einsum", "e", ("k", "q"), ("s",), hyper={"equation": "abc,adc->adb"})]
+    scale = (_parameter("g", "gamma", (5,)),) if scores == "matmul" else ()
+    nodes = [
+        *(query, key, value), *made,
+        Node("m", "layer_scale" if scale else "multiply", "m", ("s",), ("m",), scale),
+        Node("p", "matmul", "matmul", ("m", "v"), ("p",)),
+        dense("o", "p"),
+    ]  # fmt: skip
+    shapes = dict.fromkeys(("x", "q", "k", "v", "p", "o"), (1, 5, 4))
+    return _graph(framework, nodes, {**shapes, "t": (1, 4, 5), "s": (1, 5, 5), "m": (1, 5, 5)})
+
+
+@pytest.mark.parametrize("names", ["qkv", "kqv", "vkq"])
+def test_query_key_and_value_of_one_shape_are_told_apart_by_their_products(names: str) -> None:
+    first, second = _products("torch", "matmul"), _products("keras", "einsum")
+    nodes = [second.by_id[name] for name in names]
+    nodes += [node for node in second.nodes if node not in nodes]
+    alignment = align(first, replace(second, nodes=tuple(nodes)))
+    found = {pair.reference: pair.other for pair in alignment.weights}
+    assert {name: found[name] for name in ("qw", "kw", "vw", "ow")} == {
+        name: name for name in ("qw", "kw", "vw", "ow")
+    }

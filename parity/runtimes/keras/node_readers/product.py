@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from parity.network.axes import rename_indices
 from parity.runtimes.keras.events import Event, Operand
 from parity.runtimes.keras.node_readers.reading import (
     NodeReading,
@@ -58,7 +59,7 @@ def _read_einsum(event: Event) -> NodeReading | None:
     equation = event.arguments.get("subscripts", event.arguments.get("equation"))
     if equation is None:
         return None
-    equation = decode_text(equation).replace(" ", "")
+    equation = rename_indices(decode_text(equation))
     dense = _read_dense_einsum(event, equation)
     if dense is not None:
         return dense

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from parity.network.axes import rename_indices
 from parity.network.graph import OPAQUE
 from parity.runtimes.onnx.node_readers.reading import (
     ROLES,
@@ -66,4 +67,4 @@ def _read_product(view: NodeView) -> NodeReading:
 
 @register_reader("Einsum")
 def _read_einsum(view: NodeView) -> NodeReading:
-    return NodeReading("einsum", {"equation": view.get("equation", "").replace(" ", "")})
+    return NodeReading("einsum", {"equation": rename_indices(view.get("equation", ""))})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from parity.network.axes import rename_indices
 from parity.runtimes.torch.operations.reading import (
     Arguments,
     Operation,
@@ -58,4 +59,4 @@ def _einsum(name: str, given: Arguments) -> Operation | None:
     if not isinstance(given["equation"], str):
         return None
     parts = given["operands"]
-    return Operation("einsum", {"equation": given["equation"].replace(" ", "")}, list(parts))
+    return Operation("einsum", {"equation": rename_indices(given["equation"])}, list(parts))
