@@ -37,6 +37,7 @@ from parity.comparison.graphs.structure import (
     PairDifference,
     find_differences,
     is_same_function,
+    leave_out_inherited,
     list_inputs,
     summarise,
 )
@@ -301,6 +302,7 @@ def _explain_with(
         (name, result)
         for name, result in failures
         if name not in unrelated and state.models[name].subject.exported_from not in unrelated
+        if layers is not None and (name, result.row) not in layers.inherited
     ]
     if request.explain and layers is not None and failures:
         runner.progress("parity", "explaining")
@@ -405,29 +407,14 @@ def _judge_structure(
             same.append(each)
         else:
             failing.append(each)
+    sources = {name: model.subject.exported_from for name, model in state.models.items()}
     failing, same, training = (
-        _leave_out_inherited(state, each) for each in (failing, same, training)
+        leave_out_inherited(each, sources) for each in (failing, same, training)
     )
     messages = [*missing, *summarise(failing)]
     messages += [f"written differently, same function: {line}" for line in summarise(same)]
     messages += [f"differs in training: {line}" for line in summarise(training)]
     return Level(Outcome.FAIL if failing or missing else Outcome.PASS, tuple(messages))
-
-
-def _leave_out_inherited(
-    state: GraphState, differences: Sequence[PairDifference]
-) -> list[PairDifference]:
-    """Return the differences without those of an export that its model has too."""
-
-    def identify(subject: str, each: PairDifference) -> tuple[str, ...]:
-        return (subject, each.reference_node, each.field, repr(each.value))
-
-    known = {identify(each.subject, each) for each in differences}
-    return [
-        each
-        for each in differences
-        if identify(state.models[each.subject].subject.exported_from, each) not in known
-    ]
 
 
 def _list_missing_outputs(state: GraphState) -> list[str]:

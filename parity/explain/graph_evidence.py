@@ -60,7 +60,7 @@ class GraphEvidence:
     """By subject, what its operations read and give in the isolated run, channels first."""
     _canonical: dict[str, dict[str, Array]] = field(default_factory=dict)
     """The reference's weights of a node in canonical axes by role, by the node's id."""
-    _layers: dict[str, Layer | None] = field(default_factory=dict)
+    _layers: dict[str, Layer] = field(default_factory=dict)
     """The reference's layer of the last row, by the node's id: several subjects may fail there."""
     _memo: EvaluationMemo = field(default_factory=EvaluationMemo)
 
@@ -85,9 +85,10 @@ class GraphEvidence:
             self._layers.clear()
             layer = self._reference_layer(node)
             if layer is not None:
-                layer = replace(layer, inputs=tuple(map(round_to_float32, layer.inputs)))
-            self._layers[node.id] = layer
-        layer = self._layers[node.id]
+                # A layer whose inputs are not known yet may be found later.
+                inputs = tuple(map(round_to_float32, layer.inputs))
+                self._layers[node.id] = replace(layer, inputs=inputs)
+        layer = self._layers.get(node.id)
         if node.outputs[0] not in self.reference_tensors:
             return None
         expected = self.reference_tensors[node.outputs[0]]

@@ -111,7 +111,8 @@ class GraphExplainer:
 
         A row that differs as an earlier one does, by what the subject states, needs no search. Once
         `MAX_EXPLAINED` rows were searched, only such rows have findings. A row whose explanation
-        fails is not explained, and `notes` says why. Raises what `read_tensors` raises.
+        fails is not explained, and `notes` says why; so do they where the tensors around further
+        rows cannot be read, with which the search ends.
         """
         findings: list[GraphFinding] = []
         with contextlib.ExitStack() as stack:
@@ -126,12 +127,16 @@ class GraphExplainer:
                 found: list[Evidence] = []
                 if result.floor is not None and row.name in readers[subject]:
                     actual = readers[subject].read(row.name)
-                    layer, stated = self._explain_by_statement(subject, row, result.floor, actual)
-                    if stated is not None:
-                        found = [(layer, stated)]
-                    elif is_searched:
-                        self._read_tensors(failures, number)
-                        found = self._search_row(layer, subject, row, actual, failures)
+                    floor = result.floor
+                    found = self._explain_by_statement(subject, row, floor, actual)
+                    if not found and is_searched:
+                        try:
+                            self._read_tensors(failures, number)
+                        except ParityError as error:
+                            reason = str(error).partition("\n")[0]
+                            self.notes.append(f"the search for causes ended: {reason}")
+                            break
+                        found = self._search_row(subject, row, floor, actual, failures)
                 if found or is_searched:
                     own = result.subjects[subject]
                     x_floor = max(own.x_floor, own.x_floor_max)
@@ -148,27 +153,30 @@ class GraphExplainer:
 
     def _explain_by_statement(
         self, subject: str, row: GraphRow, floor: Floor, actual: Array
-    ) -> tuple[FailingLayer | None, Explanation | None]:
-        """Return a failure, and its proof by what the subject states, as in an earlier row."""
-        with self._keep_failure(subject, row):
+    ) -> list[Evidence]:
+        """Return the proof by what the subject states, if that explains an earlier row of it."""
+        proved = self._proved.get(subject)
+        if not proved:
+            return []
+        with contextlib.suppress(Exception):
+            # The search says what fails.
             layer = self.evidence.build_statement(subject, row, floor, actual)
-            proved = self._proved.get(subject)
-            if layer is not None and proved:
-                return layer, diagnosis.explain_by_statement(layer, proved)
-            return layer, None
-        return None, None
+            found = None if layer is None else diagnosis.explain_by_statement(layer, proved)
+            return [] if found is None else [(layer, found)]
+        return []
 
     def _search_row(
         self,
-        layer: FailingLayer | None,
         subject: str,
         row: GraphRow,
+        floor: Floor,
         actual: Array,
         failures: Sequence[Failure],
     ) -> list[Evidence]:
         self._searched += 1
         elements = search.PAIR_ELEMENTS / min(len(failures), MAX_EXPLAINED)
         with self._keep_failure(subject, row):
+            layer = self.evidence.build_statement(subject, row, floor, actual)
             return self._explain_row(layer, subject, row, actual, elements)
         return []
 

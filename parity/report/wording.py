@@ -7,6 +7,7 @@ import math
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from parity.comparison.results import Outcome, Verdict
@@ -115,7 +116,7 @@ def subject_passes(report: Report, name: str) -> bool:
 
 def describe_first_failures(report: Report) -> Iterator[tuple[str, str]]:
     """Yield (names, sentence on the first failure); subjects with the same failure share one."""
-    groups: dict[tuple[object, ...], list[tuple[str, str]]] = {}
+    groups: list[_FirstFailures] = []
     for name in report.subjects:
         stage = find_first_failure(report.stages, name)
         if stage is None:
@@ -127,14 +128,40 @@ def describe_first_failures(report: Report) -> Iterator[tuple[str, str]]:
             format_ratio(larger_ratio(result)),
             result.message,
         )
-        # Where two values are the largest, either may be the worst of a graph and of its model.
-        worst = result.worst if result.status is Status.NON_FINITE else None
-        key = (where, result.status, worst, *figures)
-        text = f"first at {where}: {describe_error(result)}"
-        groups.setdefault(key, []).append((name, text))
-    for group in groups.values():
-        verb = "differs" if len(group) == 1 else "differ"
-        yield join_names(name for name, _ in group), f"{verb} {group[0][1]}"
+        failure = _FirstFailures((where, result.status, *figures), result.worst, [name])
+        for group in groups:
+            if group.is_shared_with(failure):
+                group.names.append(name)
+                break
+        else:
+            failure.text = f"first at {where}: {describe_error(result)}"
+            groups.append(failure)
+    for group in groups:
+        verb = "differs" if len(group.names) == 1 else "differ"
+        yield join_names(group.names), f"{verb} {group.text}"
+
+
+@dataclass
+class _FirstFailures:
+    """The subjects that differ first at one place, by the same figures."""
+
+    figures: tuple[object, ...]
+    worst: tuple[int, ...] | None
+    names: list[str]
+    text: str = ""
+
+    def is_shared_with(self, other: _FirstFailures) -> bool:
+        """Return whether another subject's first failure is the same.
+
+        Where two values are the largest, either may be the worst of a graph and of its model.
+        """
+        related = any(_is_export(*pair) for name in other.names for own in self.names
+                      for pair in ((own, name), (name, own)))  # fmt: skip
+        return self.figures == other.figures and (self.worst == other.worst or related)
+
+
+def _is_export(name: str, model: str) -> bool:
+    return name == f"onnx-{model}"
 
 
 def describe_locations(report: Report) -> Iterator[str]:

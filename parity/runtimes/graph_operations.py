@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import time
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from exporters.errors import ExportError
 from parity.errors import GraphError, PrecisionError
 from parity.network.onnx_metadata import AXES
 from parity.numerics import capture, floor
@@ -51,7 +51,7 @@ class GraphOperations(GraphFramework):
     _wide: Any = None
     """A copy of the model in float64, with the weights that it has now."""
     _traced: tuple[Any, Any] | None = None
-    """What `trace_graph` was given, and the exporter's `Structure`."""
+    """What `trace_graph` was given, and the exporter's `Structure` or `ExportError`."""
 
     def read_inputs(self, *, example: str | None = None) -> dict[str, Any]:
         """Return the model's inputs; write its example inputs to the `.npz` file `example`."""
@@ -72,11 +72,17 @@ class GraphOperations(GraphFramework):
     def trace_graph(self, *, inputs: str, opset: int | None = None) -> None:
         """Trace the model for an `export_graph` on inputs of these shapes, which is then faster.
 
-        The weights may change until then. An error is left to `export_graph`.
+        The weights may change until then, but not what the model itself reads of them as numbers.
+        A refusal is raised by `export_graph`.
         """
         load_exporter()
-        with contextlib.suppress(Exception):
-            self._traced = (_read_shapes(inputs), opset), self.trace_export(inputs, opset)
+        given = (_read_shapes(inputs), opset)
+        try:
+            self._traced = given, self.trace_export(inputs, opset)
+        except ExportError as error:
+            self._traced = given, error
+        except Exception:  # noqa: BLE001 - it is tried again, and then it is an error
+            self._traced = None
 
     def export_graph(self, *, path: str, inputs: str, opset: int | None = None) -> None:
         """Write the model to `path` as an ONNX file; not verified, since a comparison follows.
@@ -87,6 +93,8 @@ class GraphOperations(GraphFramework):
         with convert_export_errors(self.name):
             if traced is not None and traced[0] == (_read_shapes(inputs), opset):
                 structure = traced[1]
+                if isinstance(structure, ExportError):
+                    raise structure
             else:
                 structure = self.trace_export(inputs, opset)
             write_graph(structure, self.read_export_weights(), Path(path))

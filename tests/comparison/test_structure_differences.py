@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from parity.comparison.graphs.structure import (
     PairDifference,
     find_differences,
     is_same_function,
+    leave_out_inherited,
 )
 from parity.comparison.graphs.weights import transfer_group
 from parity.network.alignment import Alignment, NodePair, TensorPair, WeightPair, WeightTransform
@@ -162,3 +164,13 @@ def test_a_scalar_weight_stays_a_scalar():
     found = transfer_group(pairs, {"a": np.array(2.0)}, np.array(0.0, np.float32))
     assert found.shape == ()
     assert found == 2.0
+
+
+def test_what_an_export_has_from_its_model_is_left_out():
+    own = PairDifference("torch", "1", "a", "stride", 2, 1, "")
+    shared = replace(own, subject="onnx-torch", node="b")
+    another = replace(shared, value=3)
+    alone = replace(shared, subject="onnx-keras")
+    sources = {"torch": "", "onnx-torch": "torch", "onnx-keras": "keras"}
+    given = [own, shared, another, alone]
+    assert leave_out_inherited(given, sources) == [own, another, alone]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,8 +42,8 @@ class IsolatedRows:
     stages: frozenset[str]
     followers: frozenset[tuple[str, str]] = frozenset()
     """Subjects and rows that read from a row whose shape differs, so that they differ too."""
-    followed: Mapping[str, str] = field(default_factory=dict)
-    """The exports that were not run, since they differ as the models of these names do."""
+    inherited: frozenset[tuple[str, str]] = frozenset()
+    """Exports and rows that fail in isolation as their models do, and give the same."""
 
     def failures(self) -> list[tuple[str, PointResult]]:
         """Return each subject and layer that fails in isolation, in execution order."""
@@ -106,9 +106,6 @@ def isolate_failing_layers(
         if any(result.status.is_failure for result in (stage.isolated or stage.subjects).values())
     }
     names = [n for n in state.models if find_first_failure(stages, n) is not None]
-    sources = {name: model.subject.exported_from for name, model in state.models.items()}
-    followed = find_agreeing_exports(sources, stages, limit=state.request.limit)
-    names = [name for name in names if name not in followed]
     if not failing or not names:
         return None
     points = state.table.in_stages(failing, names)
@@ -119,40 +116,40 @@ def isolate_failing_layers(
     followers = frozenset(
         (name, row) for name in names for row in _find_followers(state, results, name)
     )
-    return IsolatedRows(tuple(results), paths, capture, frozenset(failing), followers, followed)
+    sources = {name: model.subject.exported_from for name, model in state.models.items()}
+    inherited = find_inherited_failures(sources, results, limit=state.request.limit)
+    return IsolatedRows(tuple(results), paths, capture, frozenset(failing), followers, inherited)
 
 
-def find_agreeing_exports(
-    sources: Mapping[str, str], stages: Sequence[PointResult], *, limit: float
-) -> dict[str, str]:
-    """Return the exports that differ as their models do, with the names of these models.
+def find_inherited_failures(
+    sources: Mapping[str, str], rows: Sequence[PointResult], *, limit: float
+) -> frozenset[tuple[str, str]]:
+    """Return the exports and isolated rows that fail as in their models: (export, row).
 
-    `sources` are the models by the names of their exports; "" is none. Both fail at the same
-    points, and there the export gives what its model gives, but for the rounding of two runs. Its
-    differences are then those of its model.
+    `sources` are the models by the names of their exports; "" is none. Both fail there, and the
+    export gives what its model gives, but for the rounding of two runs: of the same input, so that
+    it is the same difference.
     """
-    return {
-        name: source
+    return frozenset(
+        (name, row.row)
+        for row in rows
         for name, source in sources.items()
-        if find_first_failure(stages, name) is not None
-        and all(_agrees(stage, source, name, limit=limit) for stage in stages)
-    }
+        if _agrees(row, source, name, limit=limit)
+    )
 
 
 def _agrees(stage: PointResult, one: str, other: str, *, limit: float) -> bool:
-    """Return whether two subjects have one status at a point, and one output but for rounding."""
+    """Return whether two subjects differ at a point, and have one output but for rounding."""
     if one not in stage.subjects or other not in stage.subjects:
         return False
     first, second = stage.subjects[one], stage.subjects[other]
-    if first.status.passes and second.status.passes:
-        return True
     pair = stage.pairs.get(f"{one}|{other}") or stage.pairs.get(f"{other}|{one}")
     if {first.status, second.status} != {Status.DIVERGED} or pair is None or stage.floor is None:
         # What is not finite is left out of a pair's figures.
         return False
     # Each rounds by its own size, which may be another than the reference's.
-    size = 2.0 * limit * (1.0 + first.rel_l2)
-    largest = 2.0 * limit * (1.0 + first.max_abs / (stage.floor.scale or 1.0))
+    size = limit * (1.0 + first.rel_l2)
+    largest = limit * (1.0 + first.max_abs / (stage.floor.scale or 1.0))
     return (
         pair.rel_l2 <= size * stage.floor.rel_l2 and pair.max_abs <= largest * stage.floor.max_abs
     )
@@ -279,13 +276,6 @@ def locate_divergences(
     """
     found: list[FirstDivergence] = []
     failures = [] if layers is None else layers.failures()
-    if layers is not None:
-        failures += [
-            (name, layer)
-            for name, source in layers.followed.items()
-            for subject, layer in failures
-            if subject == source
-        ]
     for subject, layer in failures:
         others = tuple(name for name, other in failures if other.row == layer.row)
         found.append(FirstDivergence(subject, layer.stage, layer.row, layer.name, others))

@@ -117,7 +117,7 @@ class Preparation:
         if given is not None:
             self._given = given.name_other([name for name in models if name != reference.name])
         models = self._add_graph_reader(models, reference)
-        exports = self._plan_exports(models)
+        exports = self._plan_exports(models, {})
         self._begin_exports(models, exports)
         base = models.get(f"{reference.name}{FLOAT64}", models[reference.name])
         alignments = self.align_all(base, models)
@@ -131,6 +131,7 @@ class Preparation:
             for name, text in weights.failures.items():
                 self.failures[name] = text
                 del models[name], alignments[name]
+            exports = self._plan_exports(models, exports)
             models = self._export_all(base, models, alignments, weights, exports)
         return self._build_state(subjects, base, models, alignments, weights.files, source)
 
@@ -507,8 +508,13 @@ class Preparation:
 
     # Exports -------------------------------------------------------------------------------------
 
-    def _plan_exports(self, models: Mapping[str, SubjectModel]) -> dict[str, PlannedExport]:
-        """Return the exports, by name: of the one model of each framework, where there is one."""
+    def _plan_exports(
+        self, models: Mapping[str, SubjectModel], known: Mapping[str, PlannedExport]
+    ) -> dict[str, PlannedExport]:
+        """Return the exports, by name: of the one model of each framework, where there is one.
+
+        Those that are known keep their children; a model may have failed since they were planned.
+        """
         if not self.request.export:
             return {}
         by_runtime: dict[str, list[SubjectModel]] = {}
@@ -524,7 +530,9 @@ class Preparation:
                 "onnx"
             )
             if len(group) == 1 and not is_file and name not in models and self._wants(name):
-                planned[name] = PlannedExport(model.subject.name, runtime, self._new_child(runtime))
+                planned[name] = known.get(name) or PlannedExport(
+                    model.subject.name, runtime, self._new_child(runtime)
+                )
         return planned
 
     def _begin_exports(
@@ -532,8 +540,8 @@ class Preparation:
     ) -> None:
         """Let the processes that run the exports start, and models be traced, while others work.
 
-        A trace may keep values of the user's weights as numbers, so that a model whose weights may
-        be replaced is traced afterwards.
+        A model that reads its weights as numbers, as a user's may, is traced with those that it is
+        compared with: not now, if they may be replaced.
         """
         self.children.start(each.child for each in planned.values())
         for each in planned.values():
@@ -555,7 +563,6 @@ class Preparation:
         planned: Mapping[str, PlannedExport],
     ) -> dict[str, SubjectModel]:
         """Export the models as planned; a failure is a note."""
-        planned = {name: each for name, each in planned.items() if each.model in models}
         with self.children.threads(max(len(planned), 1)) as pool:
             futures = {
                 name: pool.submit(self._export, models[each.model], name, each)

@@ -80,6 +80,21 @@ def find_differences(
     return found
 
 
+def leave_out_inherited(
+    differences: Sequence[PairDifference], sources: Mapping[str, str]
+) -> list[PairDifference]:
+    """Return the differences without those of an export that its model has too.
+
+    `sources` are the models by the names of their exports.
+    """
+
+    def identify(subject: str, each: PairDifference) -> tuple[str, ...]:
+        return (subject, each.reference_node, each.field, repr(each.value))
+
+    known = {identify(each.subject, each) for each in differences}
+    return [each for each in differences if identify(sources[each.subject], each) not in known]
+
+
 def with_padding(graph: Graph, node: Node) -> Node:
     """Return an operation whose padding includes that of the zero padding that it reads.
 
