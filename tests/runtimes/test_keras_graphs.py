@@ -225,7 +225,7 @@ def can_be_computed(graph, node):
         return False
     masked = {"lstm", "gru", "rnn"} if len(node.inputs) > 1 else set()
     # Weights that are computed from others, or of which a part is read.
-    computed = node.path.startswith(("standardised", "positions")) or (
+    computed = node.path.startswith(("standardised", "quantised", "positions")) or (
         node.kind == "bias_add" and any(p.name.endswith("/raw") for p in node.parameters)
     )
     return (
