@@ -82,8 +82,10 @@ def evaluate_nodes(
     Arithmetic on floats is done in float64 and rounded to the tensor's own precision once, at the
     end, so folding batch-norm costs half a unit in the last place and not several.
     """
-    known = {name: Value(array, array.dtype) for name, array in values.items()}
-    for node in live_nodes(nodes, wanted):
+    live = live_nodes(nodes, wanted)
+    read = wanted.union(*(node.input for node in live))
+    known = {name: Value(a, a.dtype) for name, a in values.items() if name in read}
+    for node in live:
         results = _evaluate_node(
             node, [known[name] if name else None for name in node.input], opset
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from exporters.graph.model import Array
 
@@ -16,6 +17,18 @@ _MANY_WEIGHTS = 2**25
 def are_large(tensors: Mapping[str, Array]) -> bool:
     """Return whether the copies of a model's weights matter more than the time to avoid them."""
     return sum(array.size for array in tensors.values()) >= _MANY_WEIGHTS
+
+
+@contextmanager
+def pause_collection() -> Iterator[None]:
+    """While open, collect no cycles: one look at all objects of a framework takes half a second."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def collect_and_return() -> None:

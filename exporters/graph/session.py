@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import mmap
 import os
 import pickle
 import re
 import sys
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +30,9 @@ def open_session(
 
     `message` is the file's model, whose large tensors refer to files beside it; without one the
     file is read. With `save_memory` no more copies of the weights are made than needed: none
-    in the layout of the kernels of this machine, and no node is given the place of its result in an
-    arena, which grows by powers of two.
+    in the layout of the kernels of this machine, none with what follows a convolution or a product
+    multiplied in, and no node is given the place of its result in an arena, which grows by powers
+    of two.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # fatal: what fails is raised
@@ -44,13 +48,74 @@ def open_session(
         options.add_session_config_entry(folder, str(path.parent))
     model = message or str(path)
     try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            model,
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=list(_COPYING_OPTIMIZERS) if save_memory else None,
+        )
     except Exception as error:  # ONNX Runtime's own exception types share no base class
         # Without the path of a temporary file and the place in ONNX Runtime's own source.
         reason = re.sub(
             r"^(.* failed:|\[ONNX.*? : [A-Z_]+ : )(/\S+:\d+ .*?\) )?", "", first_line(error)
         )
         raise ExportError(f"ONNX Runtime does not load it: {reason}") from error
+
+
+_COPYING_OPTIMIZERS = ("ConvBNFusion", "ConvMulFusion", "MatMul_BatchNormalization_Fusion")
+"""ONNX Runtime's optimisations whose results are other weights, as large as those of the file."""
+
+
+@contextlib.contextmanager
+def return_file_pages(path: Path) -> Iterator[None]:
+    """While open, take the pages of a mapped file out of this process soon after they are read.
+
+    They stay in the system's cache of files, which has them since the file was written, and are
+    read again from there. A page that a session had changed would get the file's values back. No
+    file may be mapped or unmapped in the meantime. Does nothing where the system is no Linux.
+    """
+    mappings = _find_mappings(path)
+    if not mappings:
+        yield
+        return
+    is_done = threading.Event()
+
+    def work() -> None:
+        while not is_done.wait(_INTERVAL):
+            _return_pages(mappings)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_done.set()
+        thread.join()
+        _return_pages(mappings)
+
+
+_INTERVAL = 0.005
+"""Seconds between two looks."""
+
+
+def _find_mappings(path: Path) -> list[tuple[int, int]]:
+    """Return address and length of what is mapped of a file, or of the one with its weights."""
+    prefix = os.path.realpath(path)
+    found = []
+    with contextlib.suppress(OSError), open("/proc/self/maps", encoding="utf-8") as maps:
+        for line in maps:
+            addresses, _, _, _, _, *name = line.rstrip("\n").split(maxsplit=5)
+            if name and name[0].startswith(prefix):
+                start, end = (int(address, 16) for address in addresses.split("-"))
+                found.append((start, end - start))
+    return found
+
+
+def _return_pages(mappings: Sequence[tuple[int, int]]) -> None:
+    madvise = ctypes.CDLL(None).madvise
+    for start, length in mappings:
+        # The call fails for pages that are locked, which may stay.
+        madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), mmap.MADV_DONTNEED)
 
 
 def _map_large_blocks() -> None:
@@ -77,6 +142,7 @@ def serve() -> None:
     os.dup2(null, 1)
     os.dup2(null, 2)
     session: Any = None
+    mapped: Path | None = None  # the file, where its pages are not to stay in memory
     while True:
         try:
             kind, *arguments = pickle.load(sys.stdin.buffer)
@@ -87,10 +153,12 @@ def serve() -> None:
             if kind == "load":
                 session = None
                 path, message, save_memory = arguments
+                mapped = Path(path) if save_memory else None
                 session = open_session(Path(path), message=message, save_memory=save_memory)
                 answer = [value.name for value in session.get_outputs()]
             elif kind == "run":
-                answer = session.run(None, arguments[0])
+                with return_file_pages(mapped) if mapped else contextlib.nullcontext():
+                    answer = session.run(None, arguments[0])
             else:
                 session = None
         except ExportError as error:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,19 +30,45 @@ _MAPPED = 2**24
 _LARGE = 2**27
 """Bytes of a file from which on the memory that a session takes matters."""
 
+_AHEAD = 2**12
+"""Bytes of requests that are sent before the answers to those ahead of them are read. A pipe takes
+as many, so that this process does not wait for a child that waits for it."""
+
 _SCRIPT = Path(__file__).with_name("session.py")
 
 
+class Answer:
+    """The answer to a request that was sent; the child works on it in the meantime."""
+
+    def __init__(self, process: SessionProcess, activity: str, size: int) -> None:
+        """`activity` completes "crashed while"; `size` is that of the request in bytes."""
+        self.activity = activity
+        self.size = size
+        self.is_read = False
+        self.value: Any = None
+        self.error: ExportError | None = None
+        self._process = process
+
+    def result(self) -> Any:
+        """Wait for the answer and return it. Raises ExportError for an error and for a crash."""
+        self._process.read_until(self)
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
 class SessionProcess:
-    """One child process with at most one session; its methods raise ExportError."""
+    """One child process with at most one session; its methods raise ExportError.
+
+    Requests are answered in order: an answer is read after those of earlier requests.
+    """
 
     def __init__(self) -> None:
         paths = [path or os.getcwd() for path in sys.path]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         self.owner = os.getpid()
-        self._lock = threading.Lock()
-        self._is_closing = False
-        """Whether the answer to the last request, to close the session, was not read yet."""
+        self._lock = threading.RLock()
+        self._unread: deque[Answer] = deque()
         try:
             # -P: the script's own folder has modules whose names other packages use.
             self._process = subprocess.Popen(
@@ -62,9 +89,14 @@ class SessionProcess:
         return self.owner == os.getpid() and self._process.poll() is None
 
     def load(self, path: Path) -> list[str]:
-        """Open a session of a file and return the names of its outputs.
+        """Open a session of a file and return the names of its outputs."""
+        return list(self.start_loading(path).result())
+
+    def start_loading(self, path: Path) -> Answer:
+        """Have a session of a file opened; the answer is the names of its outputs.
 
         The weights are mapped from the file, unless they are few: copies take time and memory.
+        Raises ExportError for a large file that is no ONNX model.
         """
         data = path.with_name(path.name + DATA_SUFFIX)
         sizes = [each.stat().st_size for each in (path, data) if each.exists()]
@@ -72,12 +104,15 @@ class SessionProcess:
         message = b""
         if sizes and sizes[0] >= _MAPPED:
             message = read_without_tensors(path).SerializeToString()
-        names = self._ask(("load", str(path), message, save_memory), "loading the file")
-        return list(names)
+        return self._send(("load", str(path), message, save_memory), "loading the file")
 
     def run(self, feeds: Mapping[str, Array], activity: str) -> list[Array]:
         """Run the session that was opened last. `activity` completes "crashed while"."""
-        return [np.asarray(array) for array in self._ask(("run", dict(feeds)), activity)]
+        return [np.asarray(array) for array in self.start_running(feeds, activity).result()]
+
+    def start_running(self, feeds: Mapping[str, Array], activity: str) -> Answer:
+        """Have the session that was opened last run; the answer is the list of its outputs."""
+        return self._send(("run", dict(feeds)), activity)
 
     def release(self, *, wait: bool = True) -> None:
         """Close the session, so that its memory is free; the process stays.
@@ -87,21 +122,18 @@ class SessionProcess:
         if not self.alive:
             return
         with contextlib.suppress(ExportError):
+            answer = self._send(("close",), "closing the session")
             if wait:
-                self._ask(("close",), "closing the session")
-            else:
-                with self._lock:
-                    self._finish_closing()
-                    self._send(("close",), "closing the session")
-                    self._is_closing = True
+                answer.result()
 
     def settle(self) -> None:
         """Wait until a session that is being closed is closed; a process that dies of it is dead.
 
         It is no failure of what comes next.
         """
-        with contextlib.suppress(ExportError), self._lock:
-            self._finish_closing()
+        with self._lock:
+            if self._unread:
+                self.read_until(self._unread[-1])
 
     def stop(self) -> None:
         """End the process."""
@@ -112,37 +144,48 @@ class SessionProcess:
                 with contextlib.suppress(OSError):
                     pipe.close()  # type: ignore[union-attr]
 
-    def _ask(self, request: tuple[object, ...], activity: str) -> Any:
-        """Return the answer to a request; raises ExportError for an error answer or a crash."""
-        with self._lock:
-            self._finish_closing()
-            self._send(request, activity)
-            answer = self._receive(activity)
-        if isinstance(answer, tuple) and answer and answer[0] == "error":
-            raise ExportError(answer[1])
-        return answer
-
-    def _finish_closing(self) -> None:
-        if self._is_closing:
-            self._is_closing = False
-            self._receive("closing the session")
-
-    def _send(self, request: tuple[object, ...], activity: str) -> None:
+    def _send(self, request: tuple[object, ...], activity: str) -> Answer:
+        """Send a request, without waiting for its answer; a dead process is an error of that."""
         requests = self._process.stdin
         assert requests is not None
-        try:
-            pickle.dump(request, requests, protocol=pickle.HIGHEST_PROTOCOL)
-            requests.flush()
-        except OSError as error:
-            raise self._describe_crash(activity) from error
+        message = pickle.dumps(request, protocol=pickle.HIGHEST_PROTOCOL)
+        answer = Answer(self, activity, len(message))
+        with self._lock:
+            if sum(each.size for each in self._unread) + len(message) > _AHEAD:
+                self.settle()
+            try:
+                requests.write(message)
+                requests.flush()
+            except OSError:
+                answer.error = self._describe_crash(activity)
+                answer.is_read = True
+            else:
+                self._unread.append(answer)
+        return answer
 
-    def _receive(self, activity: str) -> Any:
+    def read_until(self, answer: Answer) -> None:
+        """Read the answers up to one; what an error or a crash was is in each of them."""
+        with self._lock:
+            while not answer.is_read:
+                first = self._unread.popleft()
+                first.is_read = True
+                try:
+                    value = self._receive()
+                except (OSError, EOFError, pickle.UnpicklingError):
+                    first.error = self._describe_crash(first.activity)
+                    continue
+                except BaseException:
+                    self.stop()  # the rest of an answer would be read as the next one
+                    raise
+                if isinstance(value, tuple) and value and value[0] == "error":
+                    first.error = ExportError(value[1])
+                else:
+                    first.value = value
+
+    def _receive(self) -> Any:
         answers = self._process.stdout
         assert answers is not None
-        try:
-            return pickle.load(answers)
-        except (OSError, EOFError, pickle.UnpicklingError) as error:
-            raise self._describe_crash(activity) from error
+        return pickle.load(answers)
 
     def _describe_crash(self, activity: str) -> ExportError:
         return ExportError(

@@ -22,11 +22,12 @@ framework is run in float64, before an export is refused.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import onnx
@@ -66,9 +67,11 @@ from exporters.graph.samples import (
     varying_sizes,
     with_kind,
 )
-from exporters.graph.session_process import SessionProcess, get_shared_process
+from exporters.graph.session_process import Answer, SessionProcess, get_shared_process
 
 Array = NDArray[Any]
+
+_T_co = TypeVar("_T_co", covariant=True)
 
 BATCHES = (1, 2, 3)
 
@@ -111,16 +114,10 @@ def verify(
         reference = replace(reference, function=_returning_memory(reference.function))
     file = _File(path, get_shared_process())
     try:
-        with ThreadPoolExecutor(1) as pool:
-            # The file is written, loaded and run on usual inputs while the framework computes.
-            loading = pool.submit(file.write_and_load, write)
-
-            def start(feeds: Mapping[str, Array], batch: int) -> Future[list[Array]]:
-                return pool.submit(file.run, feeds, batch)
-
+        with _start(file, write, is_small=_is_small(model)) as (loading, start_run):
             try:
                 try:
-                    proof = _Proof(model, reference, sample, batches, start)
+                    proof = _Proof(model, reference, sample, batches, start_run)
                 finally:
                     check_model(model)  # last, since the file still runs
             finally:
@@ -128,6 +125,53 @@ def verify(
         return proof.run(file, names)
     finally:
         file.release(wait=False)
+
+
+class _Result(Protocol[_T_co]):
+    """What is being computed: a `Future`, or the answer of another process."""
+
+    def result(self) -> _T_co:
+        """Wait for it and return it. Raises ExportError."""
+
+
+_StartRun = Callable[[Mapping[str, Array], int], _Result[list[Array]]]
+"""Has the file run on inputs at some N, behind what was started before."""
+
+
+@contextlib.contextmanager
+def _start(
+    file: _File, write: Callable[[], None], *, is_small: bool
+) -> Iterator[tuple[_Result[list[str]], _StartRun]]:
+    """Write and load the file, and run it on usual inputs, while the framework computes.
+
+    A small one is written first, and is loaded and run in its process without a thread of this one:
+    each change of thread waits for Python's lock longer than all of it takes.
+    """
+    if is_small:
+        write()
+        yield file.start_loading(), file.start_run
+        return
+    with ThreadPoolExecutor(1) as pool:
+        yield (
+            pool.submit(file.write_and_load, write),
+            lambda feeds, batch: pool.submit(file.run, feeds, batch),
+        )
+
+
+_FEW_BYTES = 2**22
+"""Bytes of a file's weights up to which it is written in a few milliseconds."""
+
+_FEW_NUMBERS = 2**14
+"""Numbers of one sample of the inputs up to which they are sent in less."""
+
+
+def _is_small(model: WeightedModel) -> bool:
+    """Return whether a thread of its own would not make the proof faster."""
+    if sum(array.nbytes for array in model.tensors.values()) > _FEW_BYTES:
+        return False
+    specs = describe_inputs(model.skeleton.graph.input)
+    sizes = dict.fromkeys(varying_sizes(specs), UNKNOWN_SIZE) | {BATCH: 1}
+    return sum(math.prod(spec.shape(sizes)) for spec in specs) <= _FEW_NUMBERS
 
 
 def _returning_memory(function: ModelFunction) -> ModelFunction:
@@ -152,23 +196,25 @@ class _File:
 
     def write_and_load(self, write: Callable[[], None]) -> list[str]:
         write()
-        return self._load()
+        return list(self.start_loading().result())
 
-    def _load(self) -> list[str]:
-        names = self.session.load(self.path)
+    def start_loading(self) -> Answer:
+        """Have the file loaded; the answer is the names of its outputs. Raises ExportError."""
+        answer = self.session.start_loading(self.path)
         self.is_open = True
-        return names
+        return answer
 
     def run(self, feeds: Mapping[str, Array], batch: int) -> list[Array]:
         """Return the outputs at one N. Raises ExportError."""
-        try:
+        return self.start_run(feeds, batch).result()
+
+    def start_run(self, feeds: Mapping[str, Array], batch: int) -> _PendingRun:
+        """Have the file run at one N. Raises ExportError where it cannot be loaded."""
+        with _naming_batch(batch):
             if not self.is_open:
-                self._load()
-            return self.session.run(feeds, f"running the file at N={batch}")
-        except ExportError as error:
-            if "crashed" in str(error):
-                raise
-            raise ExportError(f"ONNX Runtime fails at N={batch}: {error}") from error
+                self.start_loading().result()
+            answer = self.session.start_running(feeds, f"running the file at N={batch}")
+            return _PendingRun(answer, batch)
 
     def reopen(self) -> None:
         """Have the next run open a session of its own, in another process if this one is dead."""
@@ -179,6 +225,30 @@ class _File:
         """Close the session, whose memory is that of the weights and more."""
         self.is_open = False
         self.session.release(wait=wait)
+
+
+class _PendingRun:
+    """The outputs of a file that runs at one N."""
+
+    def __init__(self, answer: Answer, batch: int) -> None:
+        self._answer = answer
+        self._batch = batch
+
+    def result(self) -> list[Array]:
+        """Wait for the outputs and return them. Raises ExportError."""
+        with _naming_batch(self._batch):
+            return [np.asarray(array) for array in self._answer.result()]
+
+
+@contextlib.contextmanager
+def _naming_batch(batch: int) -> Iterator[None]:
+    """Add N to the error of a run, unless it is that of a crash, which has it."""
+    try:
+        yield
+    except ExportError as error:
+        if "crashed" in str(error):
+            raise
+        raise ExportError(f"ONNX Runtime fails at N={batch}: {error}") from error
 
 
 def draw_samples(
@@ -202,11 +272,10 @@ class _Proof:
         reference: Reference,
         sample: Sequence[Array] | None,
         batches: Sequence[int],
-        start: Callable[[Mapping[str, Array], int], Future[list[Array]]],
+        start_run: _StartRun,
     ) -> None:
-        """`start` runs the file on inputs at some N, behind what was started before."""
-        self._start: Callable[[Mapping[str, Array], int], Future[list[Array]]] | None = start
-        self._file_runs: dict[int, Future[list[Array]]] = {}
+        self._start_run: _StartRun | None = start_run
+        self._file_runs: dict[int, _Result[list[Array]]] = {}
         graph = model.skeleton.graph
         self.model = model
         self.reference = reference
@@ -220,7 +289,7 @@ class _Proof:
             )
         self.together: list[FrameworkRuns] = []
         """Cases of one row each that were run as one batch, whose N no other case has."""
-        self._joint_run: Future[list[Array]] | None = None
+        self._joint_run: _Result[list[Array]] | None = None
         """The file's outputs of that batch, which it computes while the framework does."""
         base = self._base_framework(sample)
         batches = base.case.batches
@@ -238,7 +307,7 @@ class _Proof:
             self.together = shared
         else:
             self._run_at_each(base, batches)
-        self._start = None
+        self._start_run = None
 
     def run(self, file: _File, names: Sequence[str]) -> Verification:
         """Run the file on every case. Raises ExportError where it differs."""
@@ -277,7 +346,10 @@ class _Proof:
         Unless all of them agree, each is checked by itself, and that N on normal inputs.
         """
         if not self.together or self._joint_run is None:
-            if self._joint_run is not None and self._joint_run.exception() is not None:
+            try:
+                if self._joint_run is not None:
+                    self._joint_run.result()
+            except ExportError:
                 # The framework refuses these inputs too; the file may run in another process.
                 file.reopen()
             return []
@@ -356,8 +428,8 @@ class _Proof:
                 self.notes.append(f"N={batch} was not verified: {error}")
                 continue
             is_usual = framework.case.label == "normal"
-            if is_usual and self._start is not None and batch not in self._file_runs:
-                self._file_runs[batch] = self._start(self._feeds(framework, batch), batch)
+            if is_usual and self._start_run is not None and batch not in self._file_runs:
+                self._file_runs[batch] = self._start_run(self._feeds(framework, batch), batch)
 
     def _check_repeatability(self) -> None:
         """Raise ExportError if the model gives other numbers for the same input.
@@ -451,9 +523,9 @@ class _Proof:
             for arrays in zip(*(case.inputs for case in cases.values()), strict=True)
         ]
         rows = sum(case.rows for case in cases.values())
-        if self._joins and rows == len(cases) == _PAIR and self._start is not None:
+        if self._joins and rows == len(cases) == _PAIR and self._start_run is not None:
             feeds = {spec.name: a for spec, a in zip(self.cases.specs, together, strict=True)}
-            self._joint_run = self._start(feeds, rows)
+            self._joint_run = self._start_run(feeds, rows)
         try:
             outputs = call(self.reference.function, together, rows)
         except ExportError:

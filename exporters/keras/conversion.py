@@ -20,6 +20,7 @@ from exporters.graph.model import opset_of
 from exporters.keras import operators
 from exporters.keras.reasons import describe_error, where
 from exporters.keras.recurrent import MARKER, Recurrences, convert_marker
+from exporters.keras.shortcuts import skip_repeated_work
 from exporters.keras.tracing_graph import Tracing
 
 # tf2onnx writes the operators of this version at most; ONNX's own converter goes on from there.
@@ -92,7 +93,12 @@ def convert(graph: TensorFlowGraph, opset: int, name: str) -> ModelProto:
         **operators.create_handlers(graph.graph, graph.tracing.resources),
         MARKER: lambda context, node: convert_marker(graph.recurrences, context, node),
     }
-    with _rewriters_off(tfonnx), _handlers(tfonnx, handlers, failed), _bfloat16_as_float32():
+    with (
+        _rewriters_off(tfonnx),
+        _handlers(tfonnx, handlers, failed),
+        _bfloat16_as_float32(),
+        skip_repeated_work(),
+    ):
         try:
             converted = tfonnx.process_tf_graph(
                 graph.graph,

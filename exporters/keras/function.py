@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
@@ -89,20 +91,49 @@ def _to_tensor(array: Array) -> Any:
 
 def _other_values(
     model: keras.Model, other: Mapping[int, Array], seed: int | None, roundoff: float
-) -> dict[int, Any]:
-    """Return the values of one call by the variable's index, where they are not its own."""
-    values = {}
+) -> dict[int, Callable[[], Any]]:
+    """Return what makes the values of one call by the variable's index, where they are others."""
+    makers: dict[int, Callable[[], Any]] = {}
     for index, variable in enumerate(model.variables):
         if seed is None and index not in other:
+            continue
+        if seed is None:
+            makers[index] = functools.partial(tf.constant, other[index])
             continue
         array = other.get(index)
         # A view: without a copy of each weight.
         array = np.asarray(tf.convert_to_tensor(variable.value)) if array is None else array
-        if seed is None:
-            values[index] = tf.constant(array)
-        else:
-            values[index] = _share(perturb(array, seed=seed, index=index, roundoff=roundoff))
-    return values
+        makers[index] = functools.partial(_make_perturbed, array, seed, index, roundoff)
+    return makers
+
+
+def _make_perturbed(array: Array, seed: int, index: int, roundoff: float) -> Any:
+    return _share(perturb(array, seed=seed, index=index, roundoff=roundoff))
+
+
+class _LazyScope(keras.StatelessScope):  # type: ignore[misc]
+    """Gives variables other values, each made when it is read, and again if it is read later.
+
+    So a call needs no second copy of all weights.
+    """
+
+    def __init__(self, makers: Mapping[int, Callable[[], Any]]) -> None:
+        """`makers` are by the variable's id."""
+        super().__init__()
+        self._makers = makers
+        self._values: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+
+    def get_current_value(self, variable: Any) -> Any:
+        """Return a variable's value in the scope, None where that is its own."""
+        key = id(variable)
+        value = super().get_current_value(variable)
+        if value is None and key in self._makers:
+            value = self._values.get(key)
+            if value is None:
+                with tf.init_scope():  # it may be read within a function's graph
+                    value = self._makers[key]()
+                self._values[key] = value
+        return value
 
 
 def _share(array: Array) -> Any:
@@ -117,14 +148,14 @@ def _call(
     model: keras.Model,
     arguments: Arguments,
     tensors: Sequence[Any],
-    values: Mapping[int, Any],
+    values: Mapping[int, Callable[[], Any]],
 ) -> Any:
     variables = list(model.variables)
-    mapping = [(variables[index], value) for index, value in values.items()]
+    makers = {id(variables[index]): make for index, make in values.items()}
     try:
         # Eagerly for speed: XLA would compile each grouped convolution anew for each batch size.
         # In the scope a call that writes to a variable leaves the model as it was.
-        with eager_functions(), short_lived_tensors(), keras.StatelessScope(mapping):
+        with eager_functions(), short_lived_tensors(), _LazyScope(makers):
             return arguments.call(model, tensors)
     except ExportError:
         raise
@@ -147,12 +178,15 @@ class _Compiled:
         self.keeps_sizes = any(isinstance(x, keras.layers.TimeDistributed) for x in layers)
         self.results: Any = None  # the structure, with an index at each leaf
 
-    def __call__(self, tensors: Sequence[Any], values: Mapping[int, Any]) -> Any:
+    def __call__(self, tensors: Sequence[Any], values: Mapping[int, Callable[[], Any]]) -> Any:
         key = tuple(
             self._signature(leaf.shape, tuple(tensor.shape))
             for tensor, leaf in zip(tensors, self.arguments.leaves, strict=True)
         )
-        given = [values.get(index, v.value) for index, v in enumerate(self.model.variables)]
+        given = [
+            values[index]() if index in values else variable.value
+            for index, variable in enumerate(self.model.variables)
+        ]
         try:
             if key not in self.functions:
                 self.functions[key] = self._compile(key, tensors)

@@ -17,6 +17,7 @@ from onnx import ModelProto
 
 from exporters.errors import ExportError
 from exporters.graph import checks, edits, layout, simplification
+from exporters.graph.memory import pause_collection
 from exporters.graph.model import convert_opset, opset_of
 from exporters.graph.structure import Structure, build_structure
 from exporters.keras import conversion, structures
@@ -82,7 +83,7 @@ def trace(
     check_mapping(taps, "taps")
     arguments = read_arguments(model, signature, sample)
     inputs, input_order = arrange(arguments.names, inputs, "inputs", model)
-    with silence_logging(), eager_functions():
+    with silence_logging(), eager_functions(), pause_collection():
         build_layers(model, arguments)
         traced = _trace_guessing(model, arguments, taps or {}, channels_first)
         converted = conversion.convert(traced.graph, opset, model.name)

@@ -55,7 +55,7 @@ def older_runtime(monkeypatch, tmp_path):
     """
     from exporters.graph import session_process
 
-    load = session_process.SessionProcess.load
+    load = session_process.SessionProcess.start_loading
 
     def load_newer(self, path):
         model = onnx.load(path)
@@ -63,4 +63,4 @@ def older_runtime(monkeypatch, tmp_path):
         onnx.save(model, tmp_path / "newer.onnx")
         return load(self, tmp_path / "newer.onnx")
 
-    monkeypatch.setattr(session_process.SessionProcess, "load", load_newer)
+    monkeypatch.setattr(session_process.SessionProcess, "start_loading", load_newer)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -68,9 +71,9 @@ def test_the_process_maps_a_large_file(file, monkeypatch):
     monkeypatch.setattr(session_process, "_MAPPED", 1000)
     sent = []
     child = session_process.SessionProcess()
-    ask = child._ask
+    send = child._send
     monkeypatch.setattr(
-        child, "_ask", lambda request, what: (sent.append(request), ask(request, what))[1]
+        child, "_send", lambda request, what: (sent.append(request), send(request, what))[1]
     )
     try:
         assert child.load(file) == ["y", "z"]
@@ -80,6 +83,58 @@ def test_the_process_maps_a_large_file(file, monkeypatch):
     assert 0 < len(sent[0][2]) < 4096
     expected = open_session(file).run(["y"], {"x": np.ones((1, 200), np.float32)})[0]
     np.testing.assert_allclose(found[0], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process is read from /proc")
+def test_a_large_file_takes_little_memory_of_the_process_that_runs_it(tmp_path, monkeypatch):
+    """No copy of the weights stays there, as with a fused batch-norm, and no page of them."""
+    width = 4096
+    rng = np.random.default_rng(0)
+    weights = {"kernel": rng.standard_normal((width, width, 1, 1), np.float32)}
+    weights |= {name: rng.uniform(1, 2, width).astype(np.float32) for name in "abcd"}
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["x", "kernel"], ["product"]),
+            helper.make_node("BatchNormalization", ["product", *"abcd"], ["y"]),
+        ],
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", width, 1, 1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", width, 1, 1])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path = tmp_path / "model.onnx"
+    write_directly(WeightedModel(model, weights), path)
+    size = path.stat().st_size
+    feeds = {"x": rng.standard_normal((2, width, 1, 1)).astype(np.float32)}
+    monkeypatch.setattr(session_process, "_LARGE", size)
+    child = session_process.SessionProcess()
+    try:
+        child.load(path)
+        found = child.run(feeds, "running")[0]
+        again = child.run(feeds, "running")[0]
+        pages = read_memory(child._process.pid)
+    finally:
+        child.stop()
+    assert pages["file"] == 0
+    assert pages["anonymous"] < size / 2 + 40e6
+    expected = open_session(path).run(None, feeds)[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+    np.testing.assert_array_equal(again, found)
+
+
+def read_memory(pid: int) -> dict[str, int]:
+    """Return the bytes of a process's resident pages: of the file model.onnx, and of no file."""
+    pages = {"file": 0, "anonymous": 0}
+    is_model = False
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        key, *values = line.split()
+        if not key.endswith(":"):
+            is_model = line.endswith("model.onnx")
+        elif key == "Rss:" and is_model:
+            pages["file"] += int(values[0]) * 1024
+        elif key == "Anonymous:":
+            pages["anonymous"] += int(values[0]) * 1024
+    return pages
 
 
 @pytest.mark.parametrize("cut", [1, 100, 100_000])

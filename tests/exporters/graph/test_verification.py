@@ -235,7 +235,7 @@ def test_the_session_of_many_weights_is_closed_before_the_framework_runs_again(
     model, path, _ = written
     monkeypatch.setattr(memory, "_MANY_WEIGHTS", 1)
     events = []
-    for name in ("load", "run", "release"):
+    for name in ("start_loading", "start_running", "release"):
         original = getattr(SessionProcess, name)
         monkeypatch.setattr(
             SessionProcess,
@@ -257,7 +257,7 @@ def test_the_session_of_many_weights_is_closed_before_the_framework_runs_again(
     verify(model, path, run)
     first = events.index("replicate")
     assert events[first - 1] == "release"
-    assert events[first:].index("load") < events[first:].index("run")
+    assert events[first:].index("start_loading") < events[first:].index("start_running")
 
 
 def test_weights_below_that_keep_the_session_open(written, weights):
@@ -265,11 +265,11 @@ def test_weights_below_that_keep_the_session_open(written, weights):
     loads = []
     function = to_function(weights, change=lambda y: y * 1.001)
     session = verification.get_shared_process()
-    original = session.load
-    session.load = lambda path: (loads.append(path), original(path))[1]
+    original = session.start_loading
+    session.start_loading = lambda path: (loads.append(path), original(path))[1]
     try:
         with pytest.raises(ExportError, match="something else"):
             verify(model, path, function, inputs)
     finally:
-        del session.load
+        del session.start_loading
     assert len(loads) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from exporters.graph import Structure, add_outputs, inject
 from exporters.graph.framework_runs import perturb
 from exporters.graph.session import open_session
 from exporters.keras import calls, function
+from exporters.keras.arguments import read_arguments
 
 
 def grouped() -> keras.Model:
@@ -300,6 +302,50 @@ def test_an_aligned_array_becomes_a_tensor_without_a_copy():
     assert np.asarray(tensor).ctypes.data == array.ctypes.data
     odd = np.ones(65, np.float32)[1:]
     np.testing.assert_array_equal(np.asarray(function._share(odd)), odd)
+
+
+def test_perturbed_weights_are_made_one_after_the_other(monkeypatch):
+    """A call with all of them at once holds a second copy of the model."""
+    made, alive = [], []
+    make = function._make_perturbed
+
+    def watched(*args):
+        gc.collect()
+        alive.append(sum(tensor() is not None for tensor in made))
+        value = make(*args)
+        made.append(weakref.ref(value))
+        return value
+
+    monkeypatch.setattr(function, "_make_perturbed", watched)
+    shared = layers.Dense(4, name="shared")
+    x = inputs = keras.Input((4,))
+    for _ in range(4):
+        x = shared(layers.Dense(4)(x))
+    model = shaken(keras.Model(inputs, x))
+    array = np.ones((2, 4), np.float32)
+    run = function.to_function(model, read_arguments(model, None, None))
+    (found,) = run([array], seed=3)
+    assert max(alive) <= 2
+    changed = [
+        perturb(np.asarray(v.value), seed=3, index=i, roundoff=0.0)
+        for i, v in enumerate(model.variables)
+    ]
+    with keras.StatelessScope(zip(model.variables, changed, strict=True)):
+        expected = np.asarray(model(array))
+    np.testing.assert_array_equal(found, expected)
+    assert not np.array_equal(found, run([array])[0])
+
+
+def test_a_perturbed_weight_that_a_graph_reads_is_a_tensor_outside_of_it():
+    ones = np.ones(4, np.float16)  # of another type than those that share an array's memory
+    variable = keras.Variable(ones, dtype="float16")
+    make = functools.partial(function._make_perturbed, ones, 1, 0, 0.0)
+    with function._LazyScope({id(variable): make}):
+        with tf.__internal__.FuncGraph("graph").as_default():
+            value = variable.value
+        assert variable.value is value
+    assert isinstance(value, tf.__internal__.EagerTensor)
+    assert np.asarray(variable.value).tolist() == [1, 1, 1, 1]
 
 
 def test_an_operator_without_a_conversion_is_named_and_no_file_is_left(tmp_path):

@@ -251,14 +251,14 @@ def test_buffers_and_attributes_are_as_they_were(tmp_path):
 
 
 def test_a_crash_of_onnx_runtime_is_a_message(tmp_path, monkeypatch):
-    load = session_process.SessionProcess.load
+    load = session_process.SessionProcess.start_loading
 
     def crash(self, path):
         os.kill(self._process.pid, signal.SIGSEGV)
         return load(self, path)
 
     with monkeypatch.context() as patched:
-        patched.setattr(session_process.SessionProcess, "load", crash)
+        patched.setattr(session_process.SessionProcess, "start_loading", crash)
         with pytest.raises(ExportError, match=r"ONNX Runtime crashed while loading.*SIGSEGV"):
             export(lambda _, x: x * 2, [(4,)], tmp_path / "a.onnx")
     assert list(tmp_path.iterdir()) == []
