@@ -177,7 +177,9 @@ class Computed(nn.Module):
         x = functional.linear(x, self.table)
         x = x @ self.tied.weight.t()
         x = torch.addmm(self.head.bias, x, self.head.weight.T)
-        return torch.einsum("nc,cd->nd", x, self.table)
+        x = torch.einsum("nc,cd->nd", x, self.table)
+        # A cosine head: a computed kernel that the product reads transposed.
+        return x @ functional.normalize(self.table, dim=-1).t()
 
 
 class Views(nn.Module):
