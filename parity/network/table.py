@@ -271,7 +271,7 @@ class LayerTable:
                     raise TableError(f"{where}: no row before it is called {quote(name)}{hint}")
             known = [(name, before[name]) for name in row.inputs if before[name]]
             # Broadcasting would hide that the shapes differ.
-            verb = kinds.get(row.kind).elementwise
+            verb = kinds.properties(row.kind).elementwise
             if verb and len({shape for _, shape in known}) > 1:
                 texts = " and ".join(f"{name}, {format_shape(s, by='×')}" for name, s in known)
                 raise TableError(f"{where}: the shapes of what is to be {verb} differ: {texts}")

@@ -84,7 +84,7 @@ class TrainedModel:
 def find_hidden_kinks(rows: Sequence[Row], *, hooked: Sequence[str]) -> tuple[str, ...]:
     """Return the names of the rows whose derivative jumps and whose choices are not hooked."""
     return tuple(
-        row.name for row in rows if kinds.get(row.kind).has_kink and row.name not in hooked
+        row.name for row in rows if kinds.properties(row.kind).has_kink and row.name not in hooked
     )
 
 

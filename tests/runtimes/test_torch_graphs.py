@@ -206,6 +206,13 @@ def test_a_node_says_where_it_comes_from():
     assert graph.tensors[graph.inputs[0].tensor].axes == "N C H W"
 
 
+def test_maxima_over_an_axis_and_of_an_image_have_kinds():
+    graph = graphs.record(build("maxima"), CASES["maxima"].inputs)
+    found = [node.kind for node in graph.nodes]
+    assert OPAQUE not in found
+    assert {"global_max_pool", "reduce_max", "reduce_min"} <= set(found)
+
+
 def test_weights_that_are_computed_keep_their_names():
     graph = graphs.record(build("computed"), CASES["computed"].inputs)
     convolution = graph.nodes[0]

@@ -62,6 +62,15 @@ class Functional(nn.Module):
         return torch.softmax(x @ self.weight + self.bias, dim=-1)
 
 
+class Maxima(nn.Module):
+    """Attention over channels and places, as CBAM pools them."""
+
+    def forward(self, x):
+        largest = functional.adaptive_max_pool2d(x, 1).flatten(1)
+        x = x * largest[:, :, None, None]
+        return x.max(1, keepdim=True)[0] - torch.min(x, dim=1).values.unsqueeze(1)
+
+
 class Nested(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -177,7 +186,9 @@ class Computed(nn.Module):
         x = functional.linear(x, self.table)
         x = x @ self.tied.weight.t()
         x = torch.addmm(self.head.bias, x, self.head.weight.T)
-        return torch.einsum("nc,cd->nd", x, self.table)
+        x = torch.einsum("nc,cd->nd", x, self.table)
+        # A cosine head: a computed kernel that the product reads transposed.
+        return x @ functional.normalize(self.table, dim=-1).t()
 
 
 class Views(nn.Module):
@@ -286,6 +297,7 @@ CASES: dict[str, Case] = {
     "gru": Case(lambda: Recurrent(nn.GRU(6, 4, bidirectional=True), 8), {"ids": IDS}),
     "rnn": Case(lambda: Recurrent(nn.RNN(6, 4, nonlinearity="relu"), 4), {"ids": IDS}),
     "lstm_projected": Case(lambda: Recurrent(nn.LSTM(6, 4, proj_size=2), 2), {"ids": IDS}),
+    "maxima": Case(Maxima, {"x": IMAGE}),
     "computed": Case(Computed, {"x": IMAGE}),
     "views": Case(Views, {"x": image(2, 4, 3)}),
     "constants": Case(Constants, {"x": image(2, 3)}),

@@ -250,10 +250,13 @@ class WeightAssignment:
         own = self.read(model)
         copied = transfer_weights(alignment, values, own)
         self._write(model, {**own, **copied})
-        checked = self.check_values(source, model, alignment)
+        checked, agreeing = self._check_values(source, model, alignment)
         if checked.weights != alignment.weights:
             copied = transfer_weights(checked, values, own)
             self._write(model, {**own, **copied})
+            agreeing = self._check_values(source, model, checked)[1]
+        checked = self._try_exchanges(source, model, checked, agreeing, values, own)
+        copied = transfer_weights(checked, values, own)
         left = [name for name in own if name not in copied]
         if left:
             shown = _join(left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
@@ -262,6 +265,31 @@ class WeightAssignment:
                 f"{source.subject.name} and keep their values: {shown}"
             )
         return checked
+
+    def _try_exchanges(
+        self,
+        source: SubjectModel,
+        model: SubjectModel,
+        alignment: Alignment,
+        agreeing: frozenset[str],
+        values: Mapping[str, Array],
+        own: Mapping[str, Array],
+    ) -> Alignment:
+        """Return the alignment with the exchanges after which more tensors agree, and none is lost.
+
+        The model holds the weights of the alignment that is returned.
+        """
+        candidates, tried, kept = aligning.list_exchanges(alignment, agreeing), 0, True
+        while tried < _MOST_EXCHANGES and (candidate := next(candidates, None)) is not None:
+            self._write(model, {**own, **transfer_weights(candidate, values, own)})
+            checked, found = self._check_values(source, model, candidate)
+            tried, kept = tried + 1, checked.weights == candidate.weights and agreeing < found
+            if kept:
+                alignment, agreeing = checked, found
+                candidates = aligning.list_exchanges(alignment, agreeing)
+        if not kept:
+            self._write(model, {**own, **transfer_weights(alignment, values, own)})
+        return alignment
 
     def _prove_on_copy(
         self,
@@ -286,6 +314,12 @@ class WeightAssignment:
         self, base: SubjectModel, model: SubjectModel, alignment: Alignment
     ) -> Alignment:
         """Return the alignment, checked by the tensors of a run with equal weights."""
+        return self._check_values(base, model, alignment)[0]
+
+    def _check_values(
+        self, base: SubjectModel, model: SubjectModel, alignment: Alignment
+    ) -> tuple[Alignment, frozenset[str]]:
+        """Return the checked alignment, and the reference's tensors that agree."""
         self.progress(model.subject.name, "checking the pairs by their values")
         tensors, others = _list_tensors(base), _list_tensors(model)
         tensors |= {t.reference for pair in alignment.pairs for t in pair.tensors}
@@ -293,12 +327,15 @@ class WeightAssignment:
         try:
             reference = self._read_values(base, tensors)
             with self._open_values(model, others) as read:
-                return aligning.check_values(alignment, reference, read)
+                other = ValueReader(read)
+                checked = aligning.check_values(alignment, reference, other)
+                return checked, aligning.find_agreeing(checked, reference, other)
         except ParityError as error:
             self.notes.append(
                 f"{model.subject.name}: the pairs were not checked by values: {error}"
             )
-            return alignment
+            # Nothing differs that an exchange could make equal.
+            return alignment, frozenset(t.reference for _, t in alignment.tensors)
 
     def _read_values(self, model: SubjectModel, tensors: set[str]) -> ValueReader:
         """Return the tensors of a run that serves every check against this model."""
@@ -321,6 +358,10 @@ class WeightAssignment:
 
     def _child(self, model: SubjectModel) -> Child:
         return self.children[model.subject.child]
+
+
+_MOST_EXCHANGES = 8
+"""Each is a run of the model. Three products of an attention have three exchanges."""
 
 
 def _list_tensors(model: SubjectModel) -> set[str]:

@@ -3,6 +3,7 @@
 from parity.network.alignment.align import align
 from parity.network.alignment.axes import infer_axes
 from parity.network.alignment.cuts import Cuts, find_cuts
+from parity.network.alignment.exchanges import list_exchanges
 from parity.network.alignment.given import GivenPair
 from parity.network.alignment.result import (
     Alignment,
@@ -12,7 +13,12 @@ from parity.network.alignment.result import (
     WeightPair,
 )
 from parity.network.alignment.transform import Slice, WeightTransform
-from parity.network.alignment.values import ValueReader, check_values, list_tensors
+from parity.network.alignment.values import (
+    ValueReader,
+    check_values,
+    find_agreeing,
+    list_tensors,
+)
 from parity.network.alignment.weights import transfer_weights
 
 __all__ = [
@@ -28,8 +34,10 @@ __all__ = [
     "WeightTransform",
     "align",
     "check_values",
+    "find_agreeing",
     "find_cuts",
     "infer_axes",
+    "list_exchanges",
     "list_tensors",
     "transfer_weights",
 ]

@@ -77,6 +77,22 @@ def check_values(
     return replace(current, pairs=pairs, ambiguous=tuple(group for group in groups if group))
 
 
+def find_agreeing(
+    alignment: Alignment, reference: ValueReader | Read, other: ValueReader | Read
+) -> frozenset[str]:
+    """Return the reference's tensors, by id, whose values are those of their partners.
+
+    The arguments are those of `check_values`. A tensor of one value throughout agrees with any.
+    """
+    check = _ValueCheck(_to_reader(reference), _to_reader(other), NOISE)
+    return frozenset(
+        tensor.reference
+        for _, tensor in alignment.tensors
+        if not check.is_evidence(tensor.reference)
+        or check.agrees(tensor.reference, tensor.other, tensor.rearrangement)
+    )
+
+
 def list_tensors(alignment: Alignment) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the ids of the reference's and the other's tensors that `check_values` reads.
 

@@ -238,11 +238,13 @@ def _atoms(located: Located, *, flattened: bool) -> Axes | None:
 
     With `flattened`, a dense kernel's input axis is what the map was before it was flattened.
     """
-    weight, part, feed, _ = located
+    weight, part, feed, framework = located
     text = weight.axes if weight.axes is not None else weight.parameter.axes
     kind = kinds.find(part.kind)
     if not text and kind is not None:
         text = next((role.axes for role in kind.roles if role.name == weight.role), "")
+    if not text and not weight.role and len(weight.shape) == 2:
+        text = _usual_axes(weight.parameter.name, framework)
     if not text or not orders.fits(text, weight.shape):
         return None
     named = orders.names(text, len(weight.shape))
@@ -263,6 +265,16 @@ def _atoms(located: Located, *, flattened: bool) -> Axes | None:
             found.append(joined if length != 1 else ())
     atoms = tuple(found)
     return _flattened_input(atoms, feed) if flattened and part.kind == "dense" else atoms
+
+
+def _usual_axes(name: str, framework: str) -> str:
+    """Return the axes of the kernel of a layer that reads weights alone, such as learned queries.
+
+    What it makes is a constant, so that no operation of the graph states them. Its name does.
+    """
+    if framework == "keras":
+        return "I O" if name.endswith("/kernel") else ""
+    return "O I" if framework == "torch" and name.endswith(".weight") else ""
 
 
 def _flattened_input(atoms: Axes, feed: Axes | None) -> Axes:

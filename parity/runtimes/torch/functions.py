@@ -29,7 +29,9 @@ max_pool1d input kernel_size stride padding dilation ceil_mode
 max_pool2d input kernel_size stride padding dilation ceil_mode
 max_pool3d input kernel_size stride padding dilation ceil_mode
 adaptive_avg_pool1d input output_size
-adaptive_max_pool1d input output_size
+adaptive_max_pool1d input output_size return_indices
+adaptive_max_pool2d input output_size return_indices
+adaptive_max_pool3d input output_size return_indices
 layer_norm input normalized_shape weight bias eps
 rms_norm input normalized_shape weight eps
 group_norm input num_groups weight bias eps

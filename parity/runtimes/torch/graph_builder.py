@@ -230,8 +230,10 @@ def _constant_ids(operation: operations.Operation, call: Call) -> dict[str, str]
         if not isinstance(operand, Operand) or operand.id or operand.tensor.numel() == 1:
             continue
         if operand.weights is None or operand.weights.order is None:
-            index = next(i for i, each in enumerate(call.operands) if each is operand)
-            found[place] = name_operand(call.number, index)
+            index = next((i for i, each in enumerate(call.operands) if each is operand), None)
+            # A kernel that the product reads transposed is no operand of the call.
+            if index is not None:
+                found[place] = name_operand(call.number, index)
     return found
 
 

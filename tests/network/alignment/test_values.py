@@ -14,10 +14,13 @@ from parity.network.alignment import (
     ValueReader,
     align,
     check_values,
+    find_agreeing,
+    list_exchanges,
     list_tensors,
 )
 from parity.network.alignment.assembly import Assembly
 from parity.network.alignment.weightless import pair_weightless
+from parity.network.graph import OPAQUE, Graph, Node, Parameter, Port, Tensor
 from tests.network.alignment import architectures
 from tests.network.alignment.architectures import FAMILIES
 from tests.network.alignment.networks import (
@@ -193,3 +196,54 @@ def test_a_large_tensor_is_measured_without_overflow(scale: float) -> None:
     assert found.norm == pytest.approx(np.linalg.norm(values.astype(np.float64)), rel=1e-6)
     constant = ValueReader({"x": np.full(8, scale, np.float32)}.__getitem__).measure("x")
     assert constant.norm == 0.0
+
+
+def _heads(style: str) -> Graph:
+    """Two products of one shape that read the same, which only what follows tells apart."""
+    axes = {"torch": "", "keras": "I O"}[style]
+    shapes = {"x": (1, 4), "a": (1, 3), "b": (1, 3), "c": (1, 3), "d": (1, 3), "y": (1, 3)}
+    tensors = {name: Tensor(name, shape, "float32") for name, shape in shapes.items()}
+    kernel = (4, 3) if axes else (3, 4)
+    names = "ab" if style == "torch" else "ba"
+    nodes = [
+        Node(name, "dense", "dense", ("x",), (name,),
+             (Parameter(f"{name}w", "kernel", kernel, "float32", axes),), {"in": 4, "out": 3})
+        for name in names
+    ]  # fmt: skip
+    # Neither has a kind, as a product with a constant in a function of the user's own.
+    nodes += [Node(f"{n}2", OPAQUE, "f", (n,), (m,)) for n, m in (("a", "c"), ("b", "d"))]
+    nodes.append(Node("y", "sub", "sub", ("c", "d"), ("y",)))
+    return Graph(style, tuple(nodes), tensors, (Port("x", "x"),), (Port("y", "y"),))
+
+
+def _run(kernels: dict[str, Any]) -> dict[str, Any]:
+    x = np.arange(1.0, 5.0)[None]
+    found = {"x": x, "a": x @ kernels["a"], "b": x @ kernels["b"]}
+    found |= {"c": 2.0 * found["a"], "d": 3.0 * found["b"] ** 2}
+    return {**found, "y": found["c"] - found["d"]}
+
+
+def test_what_follows_tells_apart_two_layers_that_read_the_same() -> None:
+    first, second = _heads("torch"), _heads("keras")
+    alignment = align(first, second)
+    random = np.random.default_rng(0)
+    own = {name: random.standard_normal((4, 3)) for name in "ab"}
+
+    def run(found: Alignment) -> frozenset[str]:
+        partners = {pair.other[0]: pair.reference[0] for pair in found.pairs}
+        copied = {name: own[partners[name]] for name in "ab"}
+        return find_agreeing(found, _run(own).__getitem__, _run(copied).__getitem__)
+
+    agreeing = run(alignment)
+    wrong = alignment
+    if "y" in agreeing:
+        # The other way round is the wrong one.
+        assert not list(list_exchanges(alignment, agreeing))
+        (wrong,) = list_exchanges(alignment, agreeing - {"c", "d", "y"})
+        agreeing = run(wrong)
+    assert agreeing == {"a", "b"}
+    (right,) = list_exchanges(wrong, agreeing)
+    assert run(right) >= {"a", "b", "y"}
+    assert {pair.reference: pair.other for pair in right.pairs}[("a",)] == ("a",)
+    # What the layers read differs: no exchange is asked for.
+    assert not list(list_exchanges(right, run(right)))

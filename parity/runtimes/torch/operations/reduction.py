@@ -24,8 +24,7 @@ def _reduce(name: str, given: Arguments) -> Operation | None:
         # The larger of two tensors.
         operands = [data, given.get("other", given.get("dim"))]
         return Operation(f"{name}imum", {}, operands, keeps_axes=True)
-    if name in ("max", "min") and given.get("dim") is not None:
-        return None
+    # Of max and min over an axis, the second output is the places, which has no operator.
     axes, keep = list_axes(given.get("dim"), rank), bool(given.get("keepdim", False))
     if name == "mean":
         spatial = {"N C H W": [2, 3], "": [2, 3], "N H W C": [1, 2]}.get(given["_axes"])
