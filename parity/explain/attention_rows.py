@@ -16,12 +16,19 @@ from numpy.typing import NDArray
 
 from parity.explain.misread_tensors import agree, find_agreeing
 from parity.explain.proof.layer import Layer, evaluate
+from parity.explain.proof.masks import split_added
 from parity.network import kinds
 from parity.network.graph import Graph, Node
 
 Array = NDArray[np.float64]
 
 ATTENTION = "scaled_dot_product_attention"
+
+_ROUNDING = 1e-6
+"""The relative rounding of scores in float32, which a difference of them has."""
+
+_KEEPING_SCALE = frozenset({"add", "bias_add", "where"})
+"""Operations that add something to values, or replace some of them."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +50,8 @@ def read_attention(
     """Return the attention that operations compute together, and the axes of what they give.
 
     `nodes` are in execution order, `values` the tensors by id, in the model's axes. The layer gives
-    (..., T, C); transposed by the axes it is the last operation's output. None where the operations
-    are no attention, or where scores have an addend of their own, such as a bias of positions.
+    (..., T, C); transposed by the axes it is the last operation's output. What is added to the
+    scores, such as a bias of positions, is its mask. None where the operations are no attention.
     """
     own = {node.id for node in nodes}
     # A dropout is no operation of a row: it is passed over where a model runs.
@@ -59,7 +66,9 @@ def read_attention(
         return None
     softmax, last = softmaxes[0], nodes[-1]
     product = _find_scores(softmax, by_output)
-    scores = None if product is None else _as_product(product, values)
+    if product is None:
+        return None
+    scores = _as_product(product, values)
     attended = _find_attended(last, softmax, by_output)
     raised, weights = values.get(softmax.inputs[0]), values.get(softmax.outputs[0])
     if scores is None or attended is None or raised is None or weights is None:
@@ -71,7 +80,8 @@ def read_attention(
     back = np.argsort(scores.axes)
     raised, weights = raised.transpose(back), weights.transpose(back)
     summed = _as_product(last, {**values, attended: values[softmax.outputs[0]]}, first=attended)
-    settings = _measure_scores(scores, raised, weights)
+    factor = _follow_factor(softmax, product, by_output, values)
+    settings = _measure_scores(scores, raised, weights, factor)
     output = values.get(last.outputs[0])
     if summed is None or settings is None or output is None:
         return None
@@ -84,23 +94,6 @@ def read_attention(
     except (ValueError, IndexError):
         return None
     return (layer, summed.axes) if agree(found, output) else None
-
-
-def describe_hidden(layer: Layer) -> str | None:
-    """Return what a mask of attention hides, for a sentence; None if it adds to the scores."""
-    if len(layer.inputs) <= 3:
-        return "later keys" if layer.hyper.get("causal") else "no key"
-    if not layer.hyper.get("boolean_mask"):
-        return None
-    visible = np.atleast_2d(layer.inputs[3] != 0)
-    if layer.hyper.get("causal"):
-        visible = visible & (np.tri(*(each.shape[-2] for each in layer.inputs[:2])) != 0)
-    if (visible == visible[..., :1, :]).all():
-        visible = visible[..., :1, :]
-        counts = (~visible).sum(-1)
-        most = "" if counts.size == 1 else "up to "
-        return f"{most}{counts.max()} of {visible.shape[-1]} keys from every query"
-    return f"{int((~visible).sum())} of {visible.size} pairs of query and key"
 
 
 def _find_scores(softmax: Node, by_output: Mapping[str, Node]) -> Node | None:
@@ -169,9 +162,13 @@ def _as_product(
 
 
 def _measure_scores(
-    scores: _Product, raised: Array, weights: Array
+    scores: _Product, raised: Array, weights: Array, factor: float | None
 ) -> tuple[dict[str, Any], tuple[Array, ...]] | None:
-    """Return the hyperparameters and the mask with which scores become what the softmax reads."""
+    """Return the hyperparameters and the mask with which scores become what the softmax reads.
+
+    `factor` is what the operations between them multiply by, None where that is not known: then
+    nothing but a mask is added.
+    """
     raw = scores.left @ scores.right.swapaxes(-1, -2)
     if raw.shape != raised.shape or not np.isfinite(weights).all():
         return None
@@ -181,17 +178,88 @@ def _measure_scores(
     seen = raw[visible]
     scale = float(seen @ raised[visible]) / (float(seen @ seen) or 1.0)
     # A weight is also 0 where a score is far below the row's largest: no mask hides that.
-    visible |= find_agreeing(scale * raw, raised)
-    if not agree(scale * raw[visible], raised[visible]):
-        return None
+    shown = visible | find_agreeing(scale * raw, raised)
     hyper: dict[str, Any] = {"causal": False, "grouped": False}
+    if agree(scale * raw[shown], raised[shown]):
+        mask = _as_mask(shown)
+    elif factor is not None:
+        scale = factor
+        added = split_added(np.where(raised > -np.inf, raised - factor * raw, -np.inf))
+        mask = ({"boolean_mask": True}, (added.visible.astype(np.float64),))
+        if added.has_bias and not agree(raised[added.visible], (factor * raw)[added.visible]):
+            mask = {"boolean_mask": False}, (_drop_repeats(added.tensor, raised),)
+        elif added.visible.all():
+            mask = {}, ()
+        else:
+            mask = _as_mask(added.visible)
+    else:
+        return None
     if not np.isclose(scale, scores.left.shape[-1] ** -0.5, rtol=1e-5):
         hyper["scale"] = scale
+    return {**hyper, **mask[0]}, mask[1]
+
+
+def _as_mask(visible: NDArray[np.bool_]) -> tuple[dict[str, Any], tuple[Array, ...]]:
+    """Return the hyperparameters and the mask of what queries see."""
     if visible.all():
-        return hyper, ()
-    if (visible == (np.tri(*raw.shape[-2:]) != 0)).all():
-        return {**hyper, "causal": True}, ()
+        return {}, ()
+    if (visible == (np.tri(*visible.shape[-2:]) != 0)).all():
+        return {"causal": True}, ()
     for axis in range(visible.ndim):
         first = visible.take([0], axis)
         visible = first if (visible == first).all() else visible
-    return {**hyper, "boolean_mask": True}, (visible.astype(np.float64),)
+    return {"boolean_mask": True}, (visible.astype(np.float64),)
+
+
+def _drop_repeats(added: Array, raised: Array) -> Array:
+    """Return what is added to scores, once for all samples and heads that have the same.
+
+    It was measured as a difference, with the rounding of `raised`.
+    """
+    scale = float(np.abs(raised[np.isfinite(raised)]).max(initial=0.0))
+    for axis in range(added.ndim - 2):
+        first = added.take([0], axis)
+        with np.errstate(invalid="ignore"):
+            same = (added == first) | (np.abs(added - first) <= _ROUNDING * scale)
+        added = first if same.all() else added
+    return added
+
+
+def _follow_factor(
+    softmax: Node, product: Node, by_output: Mapping[str, Node], values: Mapping[str, Array]
+) -> float | None:
+    """Return what the operations from a product to a softmax multiply it by.
+
+    None where one does something else than to multiply by a number, to add or to replace values.
+    """
+    factor, tensor = 1.0, softmax.inputs[0]
+    while (node := by_output.get(tensor)) is not None and node is not product:
+        before = [each for each in node.inputs
+                  if _leads_to(each, product, by_output)]  # fmt: skip
+        if len(before) != 1 or before[0] not in values or tensor not in values:
+            return None
+        one, two = values[before[0]].reshape(-1), values[tensor].reshape(-1)
+        if one.size != two.size:
+            return None
+        if node.kind not in _KEEPING_SCALE:
+            finite = np.isfinite(one) & np.isfinite(two)
+            ratio = float(one[finite] @ two[finite]) / (float(one[finite] @ one[finite]) or 1.0)
+            error = np.abs(ratio * one[finite] - two[finite]).max(initial=0.0)
+            if not finite.any() or error > _ROUNDING * np.abs(two[finite]).max():
+                return None
+            factor *= ratio
+        (tensor,) = before
+    return factor if node is product else None
+
+
+def _leads_to(tensor: str, product: Node, by_output: Mapping[str, Node]) -> bool:
+    """Return whether a tensor is made of a product by operations of this row."""
+    waiting, seen = [tensor], set[str]()
+    while waiting:
+        node = by_output.get(waiting.pop())
+        if node is product:
+            return True
+        if node is not None and node.id not in seen:
+            seen.add(node.id)
+            waiting += node.inputs
+    return False

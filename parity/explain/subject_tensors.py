@@ -61,11 +61,7 @@ def read_subject_tensors(
         wanted.update(dict.fromkeys(() if before is None else before.inputs))
         # What it is a part of, or the same values in another order.
         wanted.update(dict.fromkeys(sorted(find_reach(model.graph, tensor))))
-    names = list(state.models)
-    points = [
-        state.table.by_name(point.row).tensors[subject]
-        for point in state.table.in_stages(layers.stages, names)
-    ]
+    points = [state.table.by_name(point.row).tensors[subject] for point in layers.points[subject]]
     by_tensor = {point.tensor: point for point in points}
     ports = {port.tensor: port.name for port in model.graph.inputs}
     others = [tensor for tensor in wanted if tensor not in ports]

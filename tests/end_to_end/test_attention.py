@@ -117,6 +117,60 @@ def test_the_same_attention_in_another_form_is_in_parity(reports, form):
     assert not [each for each in reports[form].divergences if each.subject == "einsum"]
 
 
+LAYER = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, heads, whole):
+        super().__init__()
+        self.embedding, self.head = nn.Linear(8, 32), nn.Linear(32, 5)
+        self.whole, self.heads = whole, heads
+        if whole:
+            self.attention = nn.MultiheadAttention(32, heads, batch_first=True)
+        else:
+            self.q, self.k, self.v, self.o = (nn.Linear(32, 32) for _ in range(4))
+
+    def forward(self, x):
+        x = self.embedding(x)
+        if self.whole:
+            return self.head(x + self.attention(x, x, x, need_weights=False)[0])
+        split = (self.heads, 32 // self.heads)
+        q, k, v = (f(x).unflatten(-1, split).transpose(1, 2) for f in (self.q, self.k, self.v))
+        scores = q @ k.transpose(-1, -2) / split[1] ** 0.5
+        y = (scores.softmax(-1) @ v).transpose(1, 2)
+        return self.head(x + self.o(y.flatten(2)))
+
+
+def net(heads=4, whole=False):
+    torch.manual_seed(0)
+    return Net(heads, whole).eval(), torch.randn(2, 9, 8)
+"""
+
+
+def test_a_model_without_a_row_hides_it_from_no_other(tmp_path):
+    """A layer of attention has no projections of its own, so that these are rows of one pair."""
+    file = tmp_path / "net.py"
+    file.write_text(LAYER)
+    right = f"{file}:net"
+    report = parity.compare(
+        f"right={right}",
+        f"wrong={right},heads=2",
+        f"layer={right},heads=8,whole=True",
+        weights=right,
+        export=False,
+    )
+    found = {each.subject: (each.cause, each.layer) for each in report.causes}
+    line = next(at for at, text in enumerate(LAYER.splitlines(), 1) if "@ v)" in text)
+    assert found["wrong"] == ("attention-heads", f"net.py:{line}")
+    assert found["layer"][1] == "o"
+    assert {each.subject: each.layer for each in report.divergences} == {
+        "wrong": f"net.py:{line}",
+        "layer": "o",
+    }
+
+
 def test_the_memory_for_operations_within_rows_has_a_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(subject_tensors, "MAX_WRITTEN_OUT", 1000)
     file = tmp_path / "net.py"

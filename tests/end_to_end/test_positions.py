@@ -304,8 +304,9 @@ def test_constants_within_attention(tmp_path):
     (message,) = causes(report, "factor").values()
     assert "In its mul `mul (net.py:23)`, its constant is 1.25, not 1.5" in message
     assert set(causes(report, "both")) == {"constant", "constant-factor"}
-    (cause,) = [each for each in report.causes if each.subject == "extra"]
-    assert cause.cause == "not-explained", "an operation too many is not passed over"
+    (message,) = causes(report, "extra").values()
+    assert "The bias that is added to its scores is 0.5, 0.25 times the reference's" in message
+    assert "are multiplied by 0.53034" in message, "by one operation too many"
     assert not [note for note in report.notes if "was not explained" in note]
 
 
@@ -315,7 +316,7 @@ def test_a_constant_mask_of_attention(tmp_path):
     right = f"{file}:net,written_out=False"
     report = parity.compare(f"right={right}", f"wrong={right},slope=3", export=False)
     (message,) = causes(report, "wrong").values()
-    assert "The entries of one axis of its constant are 0.5, 0.25 times the reference's" in message
+    assert "The bias that is added to its scores is 0.5, 0.25 times the reference's" in message
 
 
 def test_a_mask_of_padding_that_one_side_has(rotary):

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from parity.explain.attention_rows import describe_hidden, read_attention
+from parity.explain.attention_rows import read_attention
+from parity.explain.proof.masks import describe_hidden, read_added, split_added
 from parity.network import kinds
 from parity.network.graph import Graph, Node, Port, Tensor
 
@@ -111,17 +112,41 @@ HIDDEN = {
 @pytest.mark.parametrize("text", HIDDEN)
 def test_what_a_mask_hides_in_words(text):
     layer, _ = read(*written_out(*HIDDEN[text]))
-    assert describe_hidden(layer) == text
+    assert describe_hidden(read_added(layer).visible) == text
 
 
 def test_what_a_causal_mask_and_one_of_keys_hide_in_words():
     layer, _ = read(*written_out(np.where(np.arange(7.0) > 4.0, -1e9, 0.0)))
-    assert describe_hidden(layer.with_hyper(causal=True)) == "24 of 49 pairs of query and key"
+    both = read_added(layer.with_hyper(causal=True)).visible
+    assert describe_hidden(both) == "24 of 49 pairs of query and key"
 
 
-def test_a_mask_that_is_added_has_no_words():
+PLACES = np.arange(7.0)
+SLOPE = -np.abs(PLACES[:, None] - PLACES) * np.array([0.5, 0.25, 2.0])[:, None, None]
+"""A bias (heads, T, T) that grows steadily."""
+
+
+@pytest.mark.parametrize("hidden", [-np.inf, -1e4, -100.0])
+def test_a_bias_and_a_mask_that_are_added(hidden):
+    later = np.triu(np.ones((7, 7)), 1) > 0
+    added = split_added(SLOPE + np.where(later, hidden, 0.0))
+    np.testing.assert_array_equal(added.visible, np.broadcast_to(~later, (3, 7, 7)))
+    np.testing.assert_array_equal(added.bias, np.where(later, 0.0, SLOPE))
+
+
+@pytest.mark.parametrize("slope", [1.0, 30.0, 300.0])
+def test_a_bias_that_falls_far_is_no_mask(slope):
+    added = split_added(slope * SLOPE)
+    assert added.visible.all()
+    np.testing.assert_array_equal(added.bias, slope * SLOPE)
+
+
+def test_a_mask_that_is_added_is_in_words():
     layer, _ = read(*written_out())
-    assert describe_hidden(replace(layer, inputs=(*layer.inputs, np.zeros((7, 7))))) is None
+    for mask, text in ((np.zeros((7, 7)), "no key"), (-100.0 * np.eye(7), "7 of 49 pairs")):
+        given = replace(layer, inputs=(*layer.inputs, mask))
+        assert describe_hidden(read_added(given).visible).startswith(text)
+        assert not read_added(given).has_bias
 
 
 def test_sums_of_products_with_time_before_heads():
@@ -160,9 +185,41 @@ def test_a_softmax_over_the_queries_is_no_attention():
     assert read(*written_out(axis=2)) is None
 
 
-def test_a_bias_of_positions_is_not_read():
-    places = np.arange(7.0)
-    assert read(*written_out(-abs(places[:, None] - places))) is None
+BETWEEN = {
+    "multiply": lambda scores: 0.5 * scores,
+    "reshape": lambda scores: (0.5 * scores).reshape(1, 6, 7, 7),
+    "tanh": lambda scores: 0.5 * np.tanh(scores),
+}
+
+
+@pytest.mark.parametrize("hidden", [0.0, -100.0, -np.inf])
+@pytest.mark.parametrize("kind", BETWEEN)
+def test_a_bias_of_positions(kind, hidden):
+    """What multiplies is told from what is added by the tensors of each operation."""
+    mask = np.where(np.arange(7) > 4, hidden, 0.0)
+    scores = QUERY @ KEY.swapaxes(-1, -2)
+    scaled = BETWEEN[kind](scores)
+    raised = scaled.reshape(scores.shape) + SLOPE + mask
+    weights = softmax(raised)
+    values = {"q": QUERY, "k": KEY.swapaxes(-1, -2), "v": VALUE, "s": scores, "c": scaled,
+              "r": raised, "w": weights, "y": weights @ VALUE}  # fmt: skip
+    nodes = (
+        Node("1", "matmul", "matmul", ("q", "k"), ("s",)),
+        Node("2", kind, kind, ("s",), ("c",)),
+        Node("3", "add", "add", ("c",), ("r",)),
+        Node("4", "softmax", "softmax", ("r",), ("w",), hyper={"axis": 3}),
+        Node("5", "matmul", "matmul", ("w", "v"), ("y",)),
+    )
+    found = read(make_graph(nodes, values), values)
+    if kind == "tanh":
+        assert found is None
+        return
+    layer, _ = found
+    assert layer.hyper == {"causal": False, "grouped": False, "boolean_mask": False}
+    assert layer.inputs[3].shape == (1, 3, 7, 7)
+    added = read_added(layer)
+    np.testing.assert_array_equal(added.visible, np.broadcast_to(mask == 0, (1, 3, 7, 7)))
+    np.testing.assert_allclose(added.bias[0], np.where(mask == 0, SLOPE, 0.0), atol=1e-12)
 
 
 def test_another_product_than_the_softmaxs_is_no_attention():

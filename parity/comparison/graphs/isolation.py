@@ -40,6 +40,8 @@ class IsolatedRows:
     reference: Path
     """The capture of the reference in float64."""
     stages: frozenset[str]
+    points: Mapping[str, Sequence[ComparisonPoint]]
+    """The points of each subject's run, which are given the reference's tensors."""
     followers: frozenset[tuple[str, str]] = frozenset()
     """Subjects and rows that read from a row whose shape differs, so that they differ too."""
     inherited: frozenset[tuple[str, str]] = frozenset()
@@ -98,7 +100,7 @@ def isolate_failing_layers(
     """Run the layers of every stage that fails, each on the reference's input.
 
     A stage that fails only since the one before it does is run too: which it is, is known only in
-    isolation.
+    isolation. Subjects that have different rows there are judged apart, each at all of its own.
     """
     failing = {
         stage.stage
@@ -108,17 +110,27 @@ def isolate_failing_layers(
     names = [n for n in state.models if find_first_failure(stages, n) is not None]
     if not failing or not names:
         return None
-    points = state.table.in_stages(failing, names)
-    capture = _capture_layers(state, runner, points)
-    captures = runner.run_subjects(names, points, "layers", feed=capture)
-    paths = {name: each.path for name, each in captures.items()}
-    results = _judge_isolated(state, runner, points, capture, paths)
+    own_points = {name: state.table.in_stages(failing, (name,)) for name in names}
+    order = {row.name: at for at, row in enumerate(state.table.rows)}
+    every = {point.row: point for points in own_points.values() for point in points}
+    capture = _capture_layers(state, runner, sorted(every.values(), key=lambda p: order[p.row]))
+    paths: dict[str, Path] = {}
+    results: list[PointResult] = []
+    for group in _group_equal(own_points):
+        points = own_points[group[0]]
+        captures = runner.run_subjects(group, points, "layers", feed=capture)
+        own = {name: each.path for name, each in captures.items()}
+        results += _judge_isolated(state, runner, points, capture, own)
+        paths.update(own)
+    results.sort(key=lambda result: order[result.row])
     followers = frozenset(
         (name, row) for name in names for row in _find_followers(state, results, name)
     )
     sources = {name: model.subject.exported_from for name, model in state.models.items()}
     inherited = find_inherited_failures(sources, results, limit=state.request.limit)
-    return IsolatedRows(tuple(results), paths, capture, frozenset(failing), followers, inherited)
+    return IsolatedRows(
+        tuple(results), paths, capture, frozenset(failing), own_points, followers, inherited
+    )
 
 
 def find_inherited_failures(
@@ -153,6 +165,14 @@ def _agrees(stage: PointResult, one: str, other: str, *, limit: float) -> bool:
     return (
         pair.rel_l2 <= size * stage.floor.rel_l2 and pair.max_abs <= largest * stage.floor.max_abs
     )
+
+
+def _group_equal(points: Mapping[str, Sequence[ComparisonPoint]]) -> list[list[str]]:
+    """Return the names of subjects that have the same points, in their order."""
+    groups: dict[tuple[ComparisonPoint, ...], list[str]] = {}
+    for name, own in points.items():
+        groups.setdefault(tuple(own), []).append(name)
+    return list(groups.values())
 
 
 def _capture_layers(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from parity.explain.attention_rows import describe_hidden
+from parity.explain.proof import tables
 from parity.explain.proof.candidate import Candidate
 from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import (
@@ -20,9 +22,15 @@ from parity.explain.proof.layer import (
     evaluate,
     replace_output,
 )
+from parity.explain.proof.masks import Added, describe_other_mask, read_added
 
 MASK, SCALE, HEADS = "attention-mask", "attention-scale", "attention-heads"
 PROJECTIONS, BIAS = "attention-projections", "attention-bias"
+ADDED = "attention-score-bias"
+
+_SAME_BIAS = 1e-5
+"""The largest difference, relative to the largest value, of biases that are called equal: one that
+is measured on scores has their rounding."""
 
 _CORE, _WHOLE = "scaled_dot_product_attention", "multi_head_attention"
 _PARTS = ("query", "key", "value")
@@ -199,28 +207,88 @@ def _propose_as_stated(failing: FailingLayer, layer: Layer, stated: Layer) -> It
         each.hyper.get("scale") or each.inputs[0].shape[-1] ** -0.5 for each in (stated, layer)
     )
     if not math.isclose(scale, wanted, rel_tol=1e-6):
+        digits = 4 if not math.isclose(scale, wanted, rel_tol=1e-3) else 8
+        numbers = [f"{each:.{digits}g}" for each in (scale, wanted)]
         yield Candidate(
             SCALE,
             change_hyper(scale=scale),
-            f"The scores are multiplied by {scale:.4g}, not {wanted:.4g}",
-            f"{failing.label}: multiply the scores by {wanted:.4g}",
+            f"The scores are multiplied by {numbers[0]}, not {numbers[1]}",
+            f"{failing.label}: multiply the scores by {numbers[1]}",
             0.45,
+            place="scale",
         )
-    hidden, wanted_hidden = describe_hidden(stated), describe_hidden(layer)
-    if hidden is None or wanted_hidden is None or not (stated.inputs[3:] or layer.inputs[3:]):
+    if not (stated.inputs[3:] or layer.inputs[3:]):
         # Of two without a mask one may be causal: that is tried without the subject's operation.
         return
-    others = "as many others" if hidden == wanted_hidden else wanted_hidden
-    yield Candidate(
-        MASK,
-        lambda own: replace(own, inputs=(*own.inputs[:3], *stated.inputs[3:])).with_hyper(
-            causal=stated.hyper.get("causal", False),
-            boolean_mask=stated.hyper.get("boolean_mask", False),
-        ),
-        f"It hides {hidden}, where the reference hides {others}",
-        f"{failing.label}: apply the reference's mask",
+    found, reference = read_added(stated), read_added(layer)
+    try:
+        shape = np.broadcast_shapes(found.visible.shape, reference.visible.shape)
+    except ValueError:
+        return
+    found, reference = found.broadcast(shape), reference.broadcast(shape)
+    difference = describe_other_mask(found, reference)
+    if difference is not None:
+        # What one of them hides has no bias: the subject's is taken.
+        bias = np.where(reference.visible, reference.bias, found.bias)
+        yield Candidate(
+            MASK,
+            partial(_change_added, visible=found.visible, bias=bias),
+            f"It {difference}",
+            f"{failing.label}: apply the reference's mask",
+            0.55,
+            place="mask",
+        )
+    both = found.visible & reference.visible
+    first, second = (np.where(both, each.bias, 0.0) for each in (found, reference))
+    scale = max(np.abs(first).max(initial=0.0), np.abs(second).max(initial=0.0))
+    if np.abs(first - second).max(initial=0.0) > _SAME_BIAS * scale:
+        bias = np.where(found.visible, found.bias, reference.bias)
+        yield _describe_other_bias(failing, found=first, wanted=second, bias=bias)
+
+
+def _describe_other_bias(
+    failing: FailingLayer, *, found: Array, wanted: Array, bias: Array
+) -> Candidate:
+    """Return that another tensor is added to the scores; `found` and `wanted` are 0 where either
+    model hides a key, `bias` is the subject's."""
+    name = ADDED
+    if not wanted.any():
+        text, remedy = (
+            "A bias is added to its scores, which the reference does not add",
+            "remove it",
+        )
+    elif not found.any():
+        text, remedy = "No bias is added to its scores", "add the reference's"
+    else:
+        relation = tables.compare(before=wanted, after=found)
+        if relation.kind is tables.Change.OTHER and failing.constant_source_weights:
+            name = "other-weights"
+        texts = {
+            tables.Change.FACTOR: f"is {relation.found} times the reference's",
+            tables.Change.FACTORS: f"is {relation.found} times the reference's, along one axis",
+            tables.Change.OFFSET: f"has at each place what the reference has {relation.found} it",
+            tables.Change.ORDER: f"has another order: {relation.found}, not {relation.wanted}",
+        }
+        says = texts.get(relation.kind, f"has other values: {relation.found}")
+        text, remedy = f"The bias that is added to its scores {says}", "add the reference's"
+    return Candidate(
+        name,
+        partial(_change_added, bias=bias),
+        text,
+        f"{failing.label}: {remedy}",
         0.55,
+        place="bias",
     )
+
+
+def _change_added(
+    layer: Layer, *, visible: NDArray[np.bool_] | None = None, bias: Array | None = None
+) -> Layer:
+    """Return attention with another mask, or another bias of the scores that it leaves."""
+    own = read_added(layer)
+    changed = Added(own.visible if visible is None else visible, own.bias if bias is None else bias)
+    layer = replace(layer, inputs=(*layer.inputs[:3], changed.tensor))
+    return layer.with_hyper(causal=False, boolean_mask=False)
 
 
 def _propose_other_heads(failing: FailingLayer, stated: Layer) -> Iterator[Candidate]:

@@ -14,16 +14,23 @@ from parity.explain.proof import tables
 from parity.explain.proof.candidate import Candidate
 from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import Array, with_input
+from parity.explain.proof.masks import describe_other_mask, split_added
 from parity.explain.proof.tables import Relation
 
 OFFSET, FREQUENCIES = "constant-offset", "position-frequencies"
 ORDER, FACTOR, OTHER = "constant-order", "constant-factor", "constant-table"
-WEIGHTS = "other-weights"
+WEIGHTS, MASK = "other-weights", "attention-mask"
+
+_ADDING = frozenset({"add", "bias_add"})
+_WITH_MASK = frozenset({"scaled_dot_product_attention", "multi_head_attention"})
 
 
 def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
     stated, wanted = failing.subject_layer, failing.reference_layer
     if stated is None or stated.kind != wanted.kind:
+        return
+    if wanted.kind in _WITH_MASK:
+        # The cause `attention` tells its mask from a bias of the scores.
         return
     for index in sorted(wanted.constants & stated.constants):
         own, other = wanted.inputs[index], stated.inputs[index]
@@ -35,6 +42,19 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
 
 def _propose(failing: FailingLayer, place: int, relation: Relation, value: Array) -> Candidate:
     """Return the candidate of the subject's table in an input, named by its relation."""
+    if failing.reference_layer.kind in _ADDING:
+        own, other = split_added(failing.reference_layer.inputs[place]), split_added(value)
+        difference = describe_other_mask(other, own)
+        both = own.visible & other.visible
+        if difference is not None and np.array_equal(own.bias[both], other.bias[both]):
+            return Candidate(
+                MASK,
+                partial(with_input, place=place, value=value),
+                f"The mask that it adds {difference}",
+                f"{failing.label}: add the reference's mask",
+                0.95,
+                place=place,
+            )
     name, found, wanted = OTHER, relation.found, relation.wanted
     text, remedy = f"Its constant has other values: {found}", "use the reference's constant"
     if relation.kind is tables.Change.OTHER and failing.constant_source_weights:

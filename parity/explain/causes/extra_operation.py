@@ -14,9 +14,10 @@ import numpy as np
 from parity.explain.proof.candidate import Candidate
 from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import Array, Layer, evaluate, transform_output, with_input
+from parity.explain.proof.masks import find_mask
 from parity.network import kinds
 
-EXTRA, MASKED = "operation-extra", "input-masked"
+EXTRA, MASKED, HIDDEN = "operation-extra", "input-masked", "attention-mask"
 
 
 def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
@@ -46,13 +47,16 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
                      if stated.inputs[at].size == 1]  # fmt: skip
         kind = kinds.get(stated.kind)
         is_mask = kind.factor and len(stated.inputs) == 2 and _is_mask(stated.inputs[1])
-        if len(constants) != len(stated.inputs) - 1 and not is_mask:
+        hidden = find_mask(stated)
+        if len(constants) != len(stated.inputs) - 1 and not is_mask and hidden is None:
             continue
         name, text = EXTRA, f"{kind.phrase or stated.kind} is applied to its input"
         if is_mask and not constants:
             name, mask = MASKED, stated.inputs[1]
             zeros = int((mask == 0).sum())
             text = f"Its input is multiplied by a mask, which is 0 at {zeros} of {mask.size}"
+        elif hidden is not None:
+            name, text = HIDDEN, f"A mask, which hides {hidden}, is added to its input"
         elif kind.number_verb and constants:
             name = "scale" if kind.factor else "offset"
             text = f"Its input is {kind.number_verb} {float(constants[0].reshape(-1)[0]):g}"

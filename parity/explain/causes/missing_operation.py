@@ -11,9 +11,10 @@ from functools import partial
 from parity.explain.proof.candidate import Candidate
 from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import with_input
+from parity.explain.proof.masks import find_mask
 from parity.network import kinds
 
-NAME = "operation-missing"
+NAME, MASK = "operation-missing", "attention-mask"
 
 SCORE = 0.65
 """Above that of `rewired`, which describes the same difference as another tensor that is read."""
@@ -24,7 +25,10 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
         kind = kinds.get(missing.kind)
         others = missing.inputs[1:]
         numbers = {at for at in missing.constants if missing.inputs[at].size == 1}
-        if not numbers >= set(range(1, len(missing.inputs))):
+        mask = find_mask(missing)
+        if mask is not None:
+            name, text = MASK, f"The mask, which hides {mask}, is not added to its input"
+        elif not numbers >= set(range(1, len(missing.inputs))):
             name, text = NAME, f"{kind.phrase or missing.kind} is not applied to its input"
         elif kind.number_verb and others:
             number = float(others[0].reshape(-1)[0])

@@ -50,6 +50,9 @@ _FEWEST_COMMON = 3
 
 _MOST_FACTORS, _VALUES_PER_FACTOR = 64, 8
 
+_FEWEST_VALUES = 8
+"""The different values that two tables must have in common to be made of the same ones."""
+
 _KNOWN_ANGLE = 0.02
 """The smallest angle per position that a table in float32 gives to four digits or so."""
 
@@ -71,7 +74,7 @@ def compare(*, before: Array, after: Array) -> Relation:
     if is_finite and not _is_close(first, second, 2 * _CLOSE):
         finders = [_find_factor, _find_factors]
         if first.size <= MOST_VALUES:
-            finders += [_find_offset, _find_frequencies, _find_order]
+            finders += [_find_offset, _find_frequencies, _find_order, _find_other_places]
         for find in finders:
             relation = find(first, second)
             if relation is not None:
@@ -249,6 +252,18 @@ def _find_order(first: Array, second: Array) -> Relation | None:
         if _is_close(moved[0], moved[1]):
             return Relation(Change.ORDER, f"other places of axis {axis}", "the reference's")
     return None
+
+
+def _find_other_places(first: Array, second: Array) -> Relation | None:
+    """Return whether every entry is one of the first table's: rows that are gathered otherwise."""
+    known, found = np.unique(first), np.unique(second)
+    if (
+        len(known) < _FEWEST_VALUES
+        or len(found) < _FEWEST_VALUES
+        or not np.isin(found, known).all()
+    ):
+        return None
+    return Relation(Change.ORDER, "the same values at other places", "the reference's")
 
 
 def _is_close(first: Array, second: Array, tolerance: float = _CLOSE) -> bool:
