@@ -27,7 +27,7 @@ WEIGHTS: dict[str, Array] = {
     "axis": np.array([-1]), "other": np.array([1]),
     "apart": np.array([2, 1, 30]), "back": np.array([2, 5, 6]), "scale": drawn(5, 1),
     "shift": drawn(5, 1, seed=1), "ones": np.ones(1, np.float32), "none": np.zeros(1, np.float32),
-    "twos": np.full(1, 2, np.float32),
+    "twos": np.full(1, 2, np.float32), "column": drawn(6, 1), "lone": drawn(1),
 }  # fmt: skip
 
 
@@ -167,3 +167,22 @@ def test_an_instance_norm_with_weights_is_none(lines):
     assert "instance_norm" in [each.kind for each in graph.nodes]
     graph, _ = read(GROUPS.format("ones none") + SCALED, "y", "i")
     assert "instance_norm" in [each.kind for each in graph.nodes]
+
+
+@pytest.mark.parametrize("added", ["Add p lone > y", "Add lone p > y"])
+def test_the_bias_of_one_output_channel_is_a_weight(added: str) -> None:
+    graph, _ = read(f"MatMul x column > p\n{added}")
+    (dense,) = graph.nodes
+    assert dense.kind == "dense"
+    assert [(each.name, each.role) for each in dense.parameters] == [
+        ("column", "kernel"), ("lone", "bias")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "lines", ["ReduceMean x axis > p\nAdd p lone > y", "MatMul x column > p\nAdd p half > y"]
+)
+def test_a_number_that_is_added_elsewhere_is_a_constant(lines: str) -> None:
+    graph, _ = read(lines)
+    assert graph.nodes[-1].kind == "add"
+    assert not graph.nodes[-1].parameters

@@ -99,6 +99,7 @@ class _Reader:
     def build(self) -> Graph:
         graph = self.model.graph
         self.producers = {name: node for node in graph.node for name in node.output if name}
+        self.single_biases = _find_single_biases(self.model)
         ports = [Port(v.name, v.name, declared_shape(v)) for v in self.model.inputs]
         outputs = [Port(v.name, self.plan.resolve(v.name), declared_shape(v)) for v in graph.output]
         nodes = self._constant_outputs(outputs)
@@ -148,6 +149,8 @@ class _Reader:
             shapes=self.observation.shapes,
         )
         reading = node_readers.read_node(view)
+        if node.output[0] in self.single_biases:
+            reading = NodeReading("bias_add", roles={self.single_biases[node.output[0]]: "bias"})
         if kinds.find(reading.kind) is None:
             reading = NodeReading(
                 OPAQUE, dict(reading.hyperparameters), dict(reading.roles), reading.axes
@@ -312,12 +315,41 @@ def weight_names(model: OnnxModel) -> list[str]:
 
 def _role_inputs(model: OnnxModel) -> set[str]:
     """Return the tensors that fill a role of a kind: such a weight may have a single value."""
+    biases = _find_single_biases(model)
     return {
         node.input[index]
         for node in model.graph.node
-        for index in ROLES.get(node.op_type, {})
+        for index in (*ROLES.get(node.op_type, {}), *_place_of(node, biases))
         if index < len(node.input)
     }
+
+
+def _place_of(node: NodeProto, biases: Mapping[str, int]) -> tuple[int, ...]:
+    return (biases[node.output[0]],) if node.output and node.output[0] in biases else ()
+
+
+def _find_single_biases(model: OnnxModel) -> dict[str, int]:
+    """Return the place of the bias, by its sum, of products with one output channel.
+
+    A number that is added is a constant elsewhere.
+    """
+    producers = {name: node for node in model.graph.node for name in node.output if name}
+    found = {}
+    for node in model.graph.node:
+        if node.op_type != "Add" or len(node.input) != 2:
+            continue
+        for place, other in ((1, 0), (0, 1)):
+            bias = model.tensors.get(node.input[place])
+            product = producers.get(node.input[other])
+            if bias is None or bias.size != 1 or bias.ndim == 0 or product is None:
+                continue
+            kernel = model.tensors.get(product.input[1]) if len(product.input) == 2 else None
+            if product.op_type in ("MatMul", "Conv") and kernel is not None:
+                channel = -1 if product.op_type == "MatMul" else 0
+                if kernel.ndim > 1 and kernel.shape[channel] == 1:
+                    found[node.output[0]] = place
+                    break
+    return found
 
 
 def is_floating(value: Array) -> bool:
