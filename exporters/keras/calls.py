@@ -15,6 +15,12 @@ from keras.src.ops.function import Function
 
 from exporters.errors import ExportError
 from exporters.graph import layout
+from exporters.graph.model import Array
+
+
+def to_array(tensor: Any) -> Array:
+    """Return a tensor's values: without a copy if it has axes; NumPy takes no bfloat16 without."""
+    return np.asarray(tensor if tensor.ndim else tensor.numpy())
 
 
 def check_model(model: object) -> None:

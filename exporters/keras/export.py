@@ -27,7 +27,7 @@ from exporters.keras.arguments import (
     resize,
     unique_names,
 )
-from exporters.keras.calls import check_mapping, check_model
+from exporters.keras.calls import check_mapping, check_model, to_array
 from exporters.keras.function import has_loops, lowest_roundoff, scramble_weights, to_function
 from exporters.keras.trace import trace
 from exporters.silence import silence_logging
@@ -47,7 +47,7 @@ def _weight_views(model: keras.Model) -> dict[str, Array]:
     TensorFlow gives a variable that is written to memory of its own as long as one is there.
     """
     return {
-        name: np.asarray(tf.convert_to_tensor(variable.value))
+        name: to_array(tf.convert_to_tensor(variable.value))
         for name, variable in zip(_weight_names(model), model.variables, strict=True)
     }
 

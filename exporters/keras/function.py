@@ -17,7 +17,7 @@ from exporters.graph.model import Array
 from exporters.graph.pipeline import scramble
 from exporters.keras import structures
 from exporters.keras.arguments import Arguments, arrange, result_names
-from exporters.keras.calls import eager_functions, move_channels, short_lived_tensors
+from exporters.keras.calls import eager_functions, move_channels, short_lived_tensors, to_array
 from exporters.keras.reasons import describe_error
 from exporters.keras.tracing_graph import allow_any_names
 from exporters.silence import silence_logging
@@ -61,7 +61,7 @@ def to_function(
             flat = [tf.convert_to_tensor(leaf) for leaf in structures.flatten(results)]
             if channels_first:
                 flat = [move_channels(tensor, first=True) for tensor in flat]
-            return [np.asarray(flat[index]) for index in order]
+            return [to_array(flat[index]) for index in order]
 
     return run
 
@@ -102,7 +102,7 @@ def _other_values(
             continue
         array = other.get(index)
         # A view: without a copy of each weight.
-        array = np.asarray(tf.convert_to_tensor(variable.value)) if array is None else array
+        array = to_array(tf.convert_to_tensor(variable.value)) if array is None else array
         makers[index] = functools.partial(_make_perturbed, array, seed, index, roundoff)
     return makers
 

@@ -14,11 +14,11 @@ from typing import Any
 from unittest import mock
 
 import keras
-import numpy as np
 import tensorflow as tf
 from tensorflow.python.ops import resource_variable_ops
 
 from exporters.errors import ExportError
+from exporters.keras.calls import to_array
 
 _VARIABLE = resource_variable_ops.BaseResourceVariable
 
@@ -148,7 +148,7 @@ def read_variables(graph: TracingGraph) -> Iterator[None]:
             return read(self, no_copy)
         if id(self) not in values:
             with tf.init_scope():
-                array = np.asarray(read(self))
+                array = to_array(read(self))
             with graph.as_default(), tf.control_dependencies(None), tf.name_scope(""):
                 name = _operation_name(f"{graph.tracing.layer}/{self.name.split(':')[0]}")
                 values[id(self)] = tf.constant(array, name=name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 
+import numpy as np
 import pytest
 
 pytestmark = pytest.mark.framework
@@ -12,8 +13,10 @@ pytestmark = pytest.mark.framework
 keras_onnx = pytest.importorskip("exporters.keras_onnx")
 
 import keras
+import tensorflow as tf
 from keras import layers
 from onnx import helper
+from tf2onnx import tf_utils
 from tf2onnx.graph import Graph
 
 from exporters.keras import conversion, shortcuts
@@ -70,6 +73,49 @@ def test_a_graph_that_was_changed_is_indexed_anew():
         graph.reset_nodes(graph.get_nodes())
         assert graph._output_to_consumers is not before
         assert graph.parent_graph._input_to_graph["x"]
+
+
+def constants(graph: tf.Graph) -> list[str]:
+    """Return the graph's outputs, of arithmetic on constants, sizes and an input."""
+    with graph.as_default():
+        x = tf.compat.v1.placeholder(tf.float32, [None, 3], name="x")
+        fixed = tf.compat.v1.placeholder(tf.float32, [5, 3], name="fixed")
+        a = tf.constant([1.0, 2.0, 3.0])
+        read = tf.reduce_sum(tf.exp(a) * 2.0)
+        half = tf.cast(a, tf.bfloat16) + tf.cast(1.5, tf.bfloat16)
+        words = tf.strings.join(["a", "b"])
+        huge = tf.fill([1000, 1000], 0.5)
+        rows = tf.range(tf.shape(x)[1], tf.shape(fixed)[0])
+        random = tf.random.uniform([2])
+        failing = tf.constant([1, 2]) // 0
+        branch = tf.cond(tf.constant(True), lambda: tf.constant(1.0), lambda: tf.constant(2.0))
+        part = tf.strided_slice(tf.shape(x), [0], [1], shrink_axis_mask=1)
+        results = [
+            x * read,
+            tf.cast(half, tf.float32) + x,
+            tf.identity(words),
+            x + tf.reduce_sum(huge),
+            tf.gather(x, rows),
+            x[0, :2] + random,
+            tf.gather(x, failing),
+            x + branch,
+            tf.range(part),
+            tf.exp(a),  # an output of the graph, which stays as it is
+        ]
+        return [tf.identity(result, name=f"y{i}").name for i, result in enumerate(results)]
+
+
+def test_constants_are_those_that_tf2onnx_finds():
+    graph = tf.Graph()
+    outputs = constants(graph)
+    expected, expected_dtypes = tf_utils.compute_const_folding_using_tf(graph, None, outputs)
+    found, found_dtypes = shortcuts._fold_constants(graph, None, outputs)
+    assert len(expected) >= 5
+    assert found.keys() == expected.keys()
+    assert found_dtypes == expected_dtypes
+    for name, array in found.items():
+        assert array.dtype == expected[name].dtype
+        np.testing.assert_array_equal(array, expected[name])
 
 
 @pytest.mark.parametrize("is_enabled", [True, False])

@@ -62,6 +62,25 @@ def test_what_was_computed_before_is_a_constant(exported, make):
     np.testing.assert_allclose(found, model(x), rtol=1e-6)
 
 
+class Scalars(layers.Layer):
+    """A weight, a variable and a tensor without an axis, in a type that NumPy does not know."""
+
+    def build(self, _):
+        self.scale = self.add_weight(shape=(), initializer="ones")
+        self.offset = tf.Variable(tf.constant(1.5, tf.bfloat16))
+        self.factor = tf.constant(2.0, tf.bfloat16)
+
+    def call(self, x):
+        return x * self.scale * self.factor + self.offset
+
+
+def test_a_bfloat16_number_without_axes_is_exported(exported):
+    head = layers.Activation("linear", dtype="float32")
+    model = keras.Sequential([keras.Input((4,), name="x"), Scalars(dtype="bfloat16"), head])
+    (found,) = exported(model)(x=np.ones((1, 4), np.float32)).values()
+    assert found.tolist() == [[3.5] * 4]
+
+
 def test_constants_are_called_by_their_layer(exported):
     model = keras.Sequential(
         [
