@@ -389,6 +389,8 @@ def _constant_ids(event: Event, reading: NodeReading) -> dict[str, str]:
         for place, operand in enumerate(event.operands)
         if not operand.id
         and place not in reading.setting_inputs
-        and np.prod(operand.shape, dtype=int) != 1
+        # A complex number has a shape of two parts.
+        and (np.prod(operand.shape, dtype=int) if operand.value is None else operand.value.size)
+        != 1
         and not (operand.weight is not None and operand.weight.is_exact)
     }
