@@ -27,9 +27,6 @@ ATTENTION = "scaled_dot_product_attention"
 _ROUNDING = 1e-6
 """The relative rounding of scores in float32, which a difference of them has."""
 
-_KEEPING_SCALE = frozenset({"add", "bias_add", "where"})
-"""Operations that add something to values, or replace some of them."""
-
 
 @dataclass(frozen=True)
 class _Product:
@@ -241,7 +238,7 @@ def _follow_factor(
         one, two = values[before[0]].reshape(-1), values[tensor].reshape(-1)
         if one.size != two.size:
             return None
-        if node.kind not in _KEEPING_SCALE:
+        if not (kinds.properties(node.kind).adds or node.kind == "where"):
             finite = np.isfinite(one) & np.isfinite(two)
             ratio = float(one[finite] @ two[finite]) / (float(one[finite] @ one[finite]) or 1.0)
             error = np.abs(ratio * one[finite] - two[finite]).max(initial=0.0)

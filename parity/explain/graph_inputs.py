@@ -18,6 +18,7 @@ from parity.explain.proof.reconstruction import TOLERANCE
 from parity.network import kinds
 from parity.network.alignment import infer_axes
 from parity.network.graph import Graph, Node
+from parity.network.kind import COMPLEX
 
 Array = NDArray[Any]
 
@@ -91,16 +92,17 @@ def with_constants(
 ) -> tuple[Node, tuple[Array, ...], frozenset[int]]:
     """Return the inputs of an operation with its constants at their places, and these places.
 
-    One of several values has the shape and the axes of the output, a number the shape (). With
-    `as_sum` what adds a tensor that is computed from weights, such as the rows of a table of
-    positions, is returned as a sum.
+    One of several values has the shape and the axes of the output, a number the shape (), a
+    complex one (2,). With `as_sum` what adds a tensor that is computed from weights, such as the
+    rows of a table of positions, is returned as a sum.
     """
     inputs = [known[tensor] for tensor in node.inputs]
     if len(inputs) == 1 and len(node.constant_ids) == 1:
         ((place, found),) = node.constant_ids.items()
         kind = kinds.find(node.kind)
         is_sum = as_sum and node.kind == "bias_add"
-        if found in known and kind is not None and (kind.number_verb or is_sum):
+        is_whole = _has_all_parts(node, place)
+        if found in known and kind is not None and (kind.number_verb or is_sum) and is_whole:
             with contextlib.suppress(ValueError):
                 value = np.broadcast_to(known[found], graph.tensors[node.outputs[0]].shape)
                 for rearrangement in channels_first(infer_axes(graph).get(node.outputs[0], "")):
@@ -121,25 +123,31 @@ def with_constants(
     return node, *_with_numbers(node, inputs)
 
 
+def _has_all_parts(node: Node, place: str) -> bool:
+    """Return whether a table has the axes of the output: a real one has no parts."""
+    flags = node.hyper.get(COMPLEX) or ()
+    return not any(flags) or (place.isdigit() and bool(flags[int(place)]))
+
+
 def _with_numbers(node: Node, inputs: Sequence[Array]) -> tuple[tuple[Array, ...], frozenset[int]]:
     """Return the inputs of an operation with its constants of one value at their places."""
     kind = kinds.find(node.kind)
     numbers = {place: _unwrap(value) for place, value in node.constants.items() if place.isdigit()}
-    places = {int(place): float(value) for place, value in numbers.items()
-              if isinstance(value, int | float)}  # fmt: skip
+    places = {int(place): np.asarray(value, np.float64) for place, value in numbers.items()
+              if isinstance(value, int | float | tuple)}  # fmt: skip
     if kind is None or not kind.joins_branches or not places or len(inputs) != 1:
         return tuple(inputs), frozenset()
     found = list(inputs)
     for place, value in sorted(places.items()):
-        found.insert(place, np.asarray(value))
+        found.insert(place, value)
     return tuple(found), frozenset(places)
 
 
 def _unwrap(value: Any) -> Any:
-    """Return the value of a constant that is in lists of one."""
+    """Return the value of a constant that is in lists of one; of a complex one both parts."""
     while isinstance(value, list) and len(value) == 1:
         (value,) = value
-    return value
+    return tuple(value[COMPLEX]) if isinstance(value, dict) and COMPLEX in value else value
 
 
 def fit(layer: Layer, expected: Array) -> Layer | None:

@@ -6,7 +6,7 @@ Data is float64, channels first: (N, C, ...) with one to three spatial axes.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -109,6 +109,17 @@ REAL_DTYPES = {"complex64": "float32", "complex128": "float64"}
 def split_complex(array: NDArray[Any]) -> NDArray[Any]:
     """Return complex numbers as (..., 2), the real and the imaginary part; others as they are."""
     return np.stack([array.real, array.imag], axis=-1) if np.iscomplexobj(array) else array
+
+
+def on_complex_parts(
+    function: Callable[..., Any], inputs: Sequence[Array], flags: Sequence[bool]
+) -> Array:
+    """Return a function of numbers, some of which are complex; the last axis has their parts."""
+    numbers = [
+        join_complex(data) if is_complex else data
+        for data, is_complex in zip(inputs, flags, strict=True)
+    ]
+    return np.asarray(split_complex(function(*numbers)), np.float64)
 
 
 def join_complex(parts: NDArray[Any]) -> NDArray[Any]:

@@ -99,6 +99,10 @@ class Role:
         return axes.reorder_shape(shape, self.axes, self.keras_axes or self.axes)
 
 
+COMPLEX = "complex"
+"""Of arithmetic with a complex operand, in a graph's hyperparameters: for each operand whether it
+is complex. Complex tensors have an axis more, of the real and the imaginary part."""
+
 BIAS = Role("bias", "bias", "bias")
 
 
@@ -208,6 +212,8 @@ class Kind:
     """Whether it puts the values of its input at other places, and computes none."""
     number_verb: str = ""
     """The verb for messages, `multiplied by`, if its second input may be one number; else empty."""
+    adds: bool = False
+    """Whether it adds its inputs, a number or a weight."""
     factor: bool = False
     """Whether a number among its inputs is a factor, and not an offset."""
     python_operator: str = ""

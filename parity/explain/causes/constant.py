@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
-
-import numpy as np
+from typing import Any
 
 from parity.explain.proof.candidate import Candidate
 from parity.explain.proof.failing_layer import FailingLayer
-from parity.explain.proof.layer import with_input
+from parity.explain.proof.layer import Layer
+from parity.network.kind import COMPLEX
 
 NAME = "constant"
 
@@ -19,14 +20,23 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
     if stated is None or stated.kind != wanted.kind or len(stated.inputs) != len(wanted.inputs):
         return
     for index in sorted(wanted.constants & stated.constants):
-        own, other = wanted.inputs[index], stated.inputs[index]
-        if own.size == 1 and other.size == 1 and not np.array_equal(own, other):
-            before, after = float(own.reshape(-1)[0]), float(other.reshape(-1)[0])
+        before, after = wanted.find_number(index), stated.find_number(index)
+        if before is not None and after is not None and before != after:
             yield Candidate(
                 NAME,
-                partial(with_input, place=index, value=other.reshape(own.shape)),
+                partial(_with_number, place=index, stated=stated),
                 f"Its constant is {after:g}, not {before:g}",
                 f"{failing.label}: write {before:g}",
                 0.95,
                 place=index,
             )
+
+
+def _with_number(layer: Layer, place: int, stated: Layer) -> Layer:
+    """Return the reference's layer with the subject's number, which may be complex in one alone."""
+    inputs = (*layer.inputs[:place], stated.inputs[place], *layer.inputs[place + 1 :])
+    return replace(layer, inputs=inputs, hyper={**layer.hyper, **_flags(stated)})
+
+
+def _flags(layer: Layer) -> dict[str, Any]:
+    return {COMPLEX: layer.hyper[COMPLEX]} if COMPLEX in layer.hyper else {}

@@ -6,6 +6,7 @@ What is said of the tables holds for all of both; an offset, for all places that
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,33 +17,37 @@ from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import Array, with_input
 from parity.explain.proof.masks import describe_other_mask, split_added
 from parity.explain.proof.tables import Relation
+from parity.network import kinds
+from parity.network.kind import COMPLEX
 
 OFFSET, FREQUENCIES = "constant-offset", "position-frequencies"
 ORDER, FACTOR, OTHER = "constant-order", "constant-factor", "constant-table"
 WEIGHTS, MASK = "other-weights", "attention-mask"
-
-_ADDING = frozenset({"add", "bias_add"})
-_WITH_MASK = frozenset({"scaled_dot_product_attention", "multi_head_attention"})
 
 
 def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
     stated, wanted = failing.subject_layer, failing.reference_layer
     if stated is None or stated.kind != wanted.kind:
         return
-    if wanted.kind in _WITH_MASK:
+    if kinds.get(wanted.kind).family == "attention":
         # The cause `attention` tells its mask from a bias of the scores.
         return
     for index in sorted(wanted.constants & stated.constants):
         own, other = wanted.inputs[index], stated.inputs[index]
-        if own.shape != other.shape or np.array_equal(own, other) or own.size == 1:
+        is_number = wanted.find_number(index) is not None
+        if own.shape != other.shape or np.array_equal(own, other) or is_number:
             # The cause `constant` says which number is another.
             continue
-        yield _propose(failing, index, tables.compare(before=own, after=other), other)
+        flags = wanted.hyper.get(COMPLEX) or (False,) * len(wanted.inputs)
+        relation = tables.compare(before=own, after=other, is_complex=flags[index])
+        found = _propose(failing, index, relation, other)
+        # The cause `rotary` says more of what turns by complex numbers.
+        yield replace(found, score=0.6) if flags[index] else found
 
 
 def _propose(failing: FailingLayer, place: int, relation: Relation, value: Array) -> Candidate:
     """Return the candidate of the subject's table in an input, named by its relation."""
-    if failing.reference_layer.kind in _ADDING:
+    if kinds.get(failing.reference_layer.kind).adds:
         own, other = split_added(failing.reference_layer.inputs[place]), split_added(value)
         difference = describe_other_mask(other, own)
         both = own.visible & other.visible

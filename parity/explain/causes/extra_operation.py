@@ -43,8 +43,8 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             continue
         if stated.inputs[0].shape != wanted.inputs[place].shape:
             continue
-        constants = [stated.inputs[at] for at in sorted(stated.constants - {0})
-                     if stated.inputs[at].size == 1]  # fmt: skip
+        constants = [number for at in sorted(stated.constants - {0})
+                     if (number := stated.find_number(at)) is not None]  # fmt: skip
         kind = kinds.get(stated.kind)
         is_mask = kind.factor and len(stated.inputs) == 2 and _is_mask(stated.inputs[1])
         hidden = find_mask(stated)
@@ -59,7 +59,7 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             name, text = HIDDEN, f"A mask, which hides {hidden}, is added to its input"
         elif kind.number_verb and constants:
             name = "scale" if kind.factor else "offset"
-            text = f"Its input is {kind.number_verb} {float(constants[0].reshape(-1)[0]):g}"
+            text = f"Its input is {kind.number_verb} {constants[0]:g}"
         elif kind.reorders:
             name = "input-moved" if stated.inputs[0].ndim == 4 else "time-reversed"
         elif kind.activation or kind.family == "activation":

@@ -24,14 +24,14 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
     for place, missing in failing.missing_input_layers.items():
         kind = kinds.get(missing.kind)
         others = missing.inputs[1:]
-        numbers = {at for at in missing.constants if missing.inputs[at].size == 1}
+        numbers = {at for at in missing.constants if missing.find_number(at) is not None}
         mask = find_mask(missing)
         if mask is not None:
             name, text = MASK, f"The mask, which hides {mask}, is not added to its input"
         elif not numbers >= set(range(1, len(missing.inputs))):
             name, text = NAME, f"{kind.phrase or missing.kind} is not applied to its input"
         elif kind.number_verb and others:
-            number = float(others[0].reshape(-1)[0])
+            number = missing.find_number(1)
             name = "scale" if kind.factor else "offset"
             text = f"Its input is not {kind.number_verb} {number:g}"
         else:

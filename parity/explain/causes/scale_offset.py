@@ -75,13 +75,13 @@ def _propose_constant_arithmetic(failing: FailingLayer) -> Iterator[Candidate]:
     kind = kinds.get(stated.kind)
     if not kind.number_verb:
         return
-    if len(stated.inputs) != 2 or 1 not in stated.constants or stated.inputs[1].size != 1:
+    number = stated.find_number(1)
+    if len(stated.inputs) != 2 or number is None:
         return
-    number = float(stated.inputs[1].reshape(-1)[0])
     yield Candidate(
         NAME if kind.factor else OFFSET,
         transform_output(
-            lambda output: kinds.evaluate(kind.name, (output, np.asarray(number)), {}, {})
+            lambda output: kinds.evaluate(kind.name, (output, stated.inputs[1]), {}, stated.hyper)
         ),
         f"Its output is {kind.number_verb} {number:g}",
         f"{failing.label}: remove the number {number:g}",

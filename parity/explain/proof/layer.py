@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from parity.network import kinds
 from parity.network.arrays import along_axis
+from parity.network.kind import COMPLEX
 
 Array = NDArray[np.float64]
 Transform = Callable[[Array], Array]
@@ -74,7 +75,7 @@ class Layer:
     memo: EvaluationMemo | None = field(default=None, compare=False, repr=False)
     constants: frozenset[int] = frozenset()
     """The places of the inputs that depend on no input of the model: tables, of the output's shape,
-    and numbers, of the shape ()."""
+    and numbers, of the shape (), complex ones of (2,)."""
 
     @property
     def data(self) -> Array:
@@ -83,6 +84,15 @@ class Layer:
         for transform in self.input_transforms:
             tensor = transform(tensor)
         return tensor
+
+    def find_number(self, place: int) -> complex | float | None:
+        """Return the number of the code at the place of an input; None where there is none."""
+        if place not in self.constants:
+            return None
+        value, flags = self.inputs[place], self.hyper.get(COMPLEX) or ()
+        if place < len(flags) and flags[place] and value.shape == (2,):
+            return complex(*value)
+        return float(value.reshape(-1)[0]) if value.size == 1 else None
 
     def with_hyper(self, **hyper: Any) -> Self:
         """Return the layer with other hyperparameters."""

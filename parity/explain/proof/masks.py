@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.explain.proof.layer import Array, Layer
+from parity.network import kinds
 
 _LEAST_GAP = 20.0
 """The smallest step down to what a mask hides: e^-20 is below the rounding of float32."""
@@ -75,7 +76,7 @@ def read_added(layer: Layer) -> Added:
 def find_mask(layer: Layer) -> str | None:
     """Return in words what a constant hides that an operation adds; None if it is no mask."""
     tables = [layer.inputs[place] for place in sorted(layer.constants)]
-    if layer.kind not in ("add", "bias_add") or len(tables) != 1 or tables[0].ndim < 2:
+    if not kinds.get(layer.kind).adds or len(tables) != 1 or tables[0].ndim < 2:
         return None
     added = split_added(tables[0])
     return None if added.visible.all() or added.has_bias else describe_hidden(added.visible)

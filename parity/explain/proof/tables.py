@@ -14,10 +14,13 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from parity.explain.proof.layer import Array
+from parity.network.arrays import join_complex
 
 
 class Change(enum.Enum):
@@ -66,8 +69,15 @@ class Relation:
     wanted: str = ""
 
 
-def compare(*, before: Array, after: Array) -> Relation:
-    """Return how the reference's table, `before`, became the subject's, of the same shape."""
+def compare(*, before: Array, after: Array, is_complex: bool = False) -> Relation:
+    """Return how the reference's table, `before`, became the subject's, of the same shape.
+
+    The last axis of one that `is_complex` has the real and the imaginary part.
+    """
+    if is_complex:
+        factor = _find_complex_factor(join_complex(before), join_complex(after))
+        if factor is not None:
+            return factor
     first, second = _drop_repeats(before, after)
     # Two roundings of one table have no relation.
     is_finite = np.isfinite(first).all() and np.isfinite(second).all()
@@ -102,6 +112,14 @@ def _find_factor(first: Array, second: Array) -> Relation | None:
         return None
     factor = float((first * second).sum()) / scale
     if abs(factor) < _CLOSE or not _is_close(first * factor, second):
+        return None
+    return Relation(Change.FACTOR, f"{factor:.6g}")
+
+
+def _find_complex_factor(first: NDArray[Any], second: NDArray[Any]) -> Relation | None:
+    scale = float(np.vdot(first, first).real)
+    factor = complex(np.vdot(first, second)) / scale if scale else 0j
+    if abs(factor.imag) < _CLOSE * abs(factor) or not _is_close(first * factor, second):
         return None
     return Relation(Change.FACTOR, f"{factor:.6g}")
 
@@ -266,7 +284,7 @@ def _find_other_places(first: Array, second: Array) -> Relation | None:
     return Relation(Change.ORDER, "the same values at other places", "the reference's")
 
 
-def _is_close(first: Array, second: Array, tolerance: float = _CLOSE) -> bool:
+def _is_close(first: NDArray[Any], second: NDArray[Any], tolerance: float = _CLOSE) -> bool:
     scale = max(float(np.abs(first).max(initial=0.0)), float(np.abs(second).max(initial=0.0)))
     return first.shape == second.shape and bool(
         np.abs(first - second).max(initial=0.0) <= tolerance * scale

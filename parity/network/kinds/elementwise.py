@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.network.kind import Hyperparameter, Kind, Operator, Role
+from parity.network.arrays import on_complex_parts
+from parity.network.kind import COMPLEX, Hyperparameter, Kind, Operator, Role
 
 Array = NDArray[np.float64]
 
@@ -20,6 +21,8 @@ def _apply(function: Callable[..., Any]) -> Operator:
     def compute(
         inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]
     ) -> Array:
+        if any(hyper.get(COMPLEX) or ()):
+            return on_complex_parts(function, inputs, hyper[COMPLEX])
         return np.asarray(function(*inputs), np.float64)
 
     return compute
@@ -205,6 +208,7 @@ KINDS = (
         _bias_add,
         affine=True,
         phrase="learned sum",
+        adds=True,
         roles=(Role("bias", "bias", "bias", _LEARNED),),
         torch_functions=("add",),
     ),

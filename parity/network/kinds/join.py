@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.network.kind import Hyperparameter, Kind
+from parity.network.arrays import on_complex_parts
+from parity.network.kind import COMPLEX, Hyperparameter, Kind
 
 Array = NDArray[np.float64]
 
 
 def _add(inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]) -> Array:
-    return np.asarray(sum(inputs[1:], start=inputs[0]))
+    return _fold(lambda *parts: sum(parts[1:], start=parts[0]), inputs, hyper)
 
 
 def _multiply(
     inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]
 ) -> Array:
-    return np.asarray(math.prod(inputs[1:], start=inputs[0]))
+    return _fold(lambda *parts: math.prod(parts[1:], start=parts[0]), inputs, hyper)
+
+
+def _fold(function: Callable[..., Any], inputs: Sequence[Array], hyper: Mapping[str, Any]) -> Array:
+    """Return a function of all inputs, of which some may be complex."""
+    if any(hyper.get(COMPLEX) or ()):
+        return on_complex_parts(function, inputs, hyper[COMPLEX])
+    return np.asarray(function(*inputs))
 
 
 def _concat(
@@ -47,6 +55,7 @@ KINDS = (
         onnx=("Add",),
         joins_branches=True,
         elementwise="added",
+        adds=True,
         number_verb="increased by",
         python_operator="+",
     ),

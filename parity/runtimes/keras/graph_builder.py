@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from parity.network import axes as axis_orders
 from parity.network import kinds
 from parity.network.graph import OPAQUE, Graph, Node, Parameter, Port, Tensor
+from parity.network.kind import COMPLEX
 from parity.network.moments import Moments, moments_of
 from parity.runtimes.keras.events import Event, Operand, WeightSource, name_operand
 from parity.runtimes.keras.node_readers import read_event
@@ -85,7 +86,7 @@ class _Builder:
             inputs=tuple(data),
             outputs=tuple(output.id for output in event.outputs),
             parameters=tuple(self._read_weights(event, reading)),
-            hyper={} if reading.kind == OPAQUE else reading.hyperparameters,
+            hyper=_hyper(event, reading),
             path=event.path,
             source=event.source,
             constants=_constants(event, reading),
@@ -345,6 +346,19 @@ def _weight_axes(
     return "" if found == canonical else found
 
 
+def _hyper(event: Event, reading: NodeReading) -> Mapping[str, Any]:
+    """Return the hyperparameters of an event, with which operands of arithmetic are complex."""
+    if reading.kind == OPAQUE:
+        return {}
+    is_complex = any(
+        each.value is not None and np.iscomplexobj(each.value) for each in event.operands
+    )
+    if is_complex and kinds.properties(reading.kind).number_verb:
+        # TensorFlow takes operands of one type alone.
+        return {**reading.hyperparameters, COMPLEX: [True] * len(event.operands)}
+    return reading.hyperparameters
+
+
 def _constants(event: Event, reading: NodeReading) -> dict[str, Any]:
     """Return the small constants that an operation reads, by position, but for its settings."""
     found = {}
@@ -361,6 +375,9 @@ def _constants(event: Event, reading: NodeReading) -> dict[str, Any]:
             value = operand.value
             if value is not None and value.dtype.kind in "fiub":
                 found[str(place)] = value.tolist()
+            elif value is not None and np.iscomplexobj(value) and value.size == 1:
+                number = complex(value.reshape(-1)[0])
+                found[str(place)] = {COMPLEX: [number.real, number.imag]}
             else:
                 found[str(place)] = {"shape": list(operand.shape), "dtype": operand.dtype}
     return found
@@ -378,6 +395,8 @@ def _constant_ids(event: Event, reading: NodeReading) -> dict[str, str]:
         for place, operand in enumerate(event.operands)
         if not operand.id
         and place not in reading.setting_inputs
-        and np.prod(operand.shape, dtype=int) != 1
+        # A complex number has a shape of two parts.
+        and (np.prod(operand.shape, dtype=int) if operand.value is None else operand.value.size)
+        != 1
         and not (operand.weight is not None and operand.weight.is_exact)
     }

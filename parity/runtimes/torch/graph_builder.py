@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from parity.network import kinds
 from parity.network.arrays import REAL_DTYPES
 from parity.network.checkpoint_fit import join_first
 from parity.network.graph import OPAQUE, Graph, Node, Parameter, Port, Tensor
+from parity.network.kind import COMPLEX
 from parity.runtimes.torch import operations
 from parity.runtimes.torch.model_outputs import flatten_outputs
 from parity.runtimes.torch.parameters import describe_parameter
@@ -70,7 +71,7 @@ class GraphBuilder:
                 inputs=tuple(inputs),
                 outputs=tuple(call.outputs),
                 parameters=tuple(self._read_weights(operation, call)),
-                hyper={} if operation.kind == OPAQUE else operation.hyper,
+                hyper=_hyper(operation),
                 path=call.path,
                 source=call.source,
                 constants=_constants(operation),
@@ -199,19 +200,35 @@ class GraphBuilder:
         return found
 
 
+def _hyper(operation: operations.Operation) -> Mapping[str, Any]:
+    """Return the hyperparameters of an operation, with which operands of arithmetic are complex."""
+    if operation.kind == OPAQUE:
+        return {}
+    operands = [each.tensor if isinstance(each, Operand) else each for each in operation.operands]
+    flags = [each.is_complex() if isinstance(each, torch.Tensor) else isinstance(each, complex)
+             for each in operands]  # fmt: skip
+    is_arithmetic = kinds.properties(operation.kind).number_verb
+    return {**operation.hyper, COMPLEX: flags} if is_arithmetic and any(flags) else operation.hyper
+
+
 def _constants(operation: operations.Operation) -> dict[str, Any]:
     """Return the numbers and constants among the operands, by position."""
     found: dict[str, Any] = {}
     for index, operand in enumerate(operation.operands):
         if isinstance(operand, bool | int | float):
             found[str(index)] = operand
+        elif isinstance(operand, complex):
+            found[str(index)] = {COMPLEX: [operand.real, operand.imag]}
         elif isinstance(operand, Operand) and operand.weights is not None:
             # Where a kind has no role for it, its position says what it is.
             shape = list(operand.tensor.shape)
             found[str(index)] = {"parameter": operand.weights.names[0], "shape": shape}
         elif isinstance(operand, Operand) and operand.is_constant:
             tensor = operand.tensor
-            if tensor.numel() <= MAX_CONSTANT and not tensor.is_complex():
+            if tensor.is_complex() and tensor.numel() == 1:
+                number = complex(tensor.item())
+                found[str(index)] = {COMPLEX: [number.real, number.imag]}
+            elif tensor.numel() <= MAX_CONSTANT and not tensor.is_complex():
                 found[str(index)] = tensor.tolist()
             else:
                 dtype = str(tensor.dtype).removeprefix("torch.")
