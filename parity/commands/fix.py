@@ -153,7 +153,10 @@ class _Repairer:
         rounds = MAX_ROUNDS if self.every else 1
         remaining = ""
         for _ in range(rounds):
-            found = self._improve(candidate)
+            try:
+                found = self._improve(candidate)
+            except ParityError as error:
+                return self._refuse(candidate, error)
             if isinstance(found, Repaired):
                 return found
             changed, remaining = found
@@ -164,7 +167,23 @@ class _Repairer:
                 _refuse_existing(target)
         if not candidate.changes:
             return Repaired(False, by_hand=tuple(self.by_hand), remaining=remaining)
-        return self._accept(candidate)
+        try:
+            return self._accept(candidate)
+        except ParityError as error:
+            return self._refuse(candidate, error)
+
+    def _refuse(self, candidate: _Candidate, error: ParityError) -> Repaired:
+        """Return that a changed model cannot be compared; raise the error of the given one.
+
+        A helper function that constructs several layers, for example, takes a setting for all.
+        """
+        if not candidate.changes or isinstance(error, OutputError):
+            raise error
+        return Repaired(
+            False,
+            by_hand=(*candidate.changes, *self.by_hand),
+            remaining=f"with these changes the model fails: {error}",
+        )
 
     # One round -----------------------------------------------------------------------------------
 

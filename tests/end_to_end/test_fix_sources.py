@@ -188,3 +188,23 @@ def test_an_activation_that_one_input_of_a_join_lacks(tmp_path):
     wrong = CONCAT_NET.replace("        y = functional.silu(y)\n", "")
     assert wrong != CONCAT_NET
     assert "y = functional.silu(self.conv1(x))" in repair(tmp_path, CONCAT_NET, wrong)
+
+
+def test_a_change_with_which_the_model_fails_is_left_to_the_user(tmp_path):
+    """As one in a helper function, which constructs other layers that cannot have the setting."""
+    right = NET.replace("torch.tanh(", "self.act(").replace(
+        "        self.head", "        self.act = nn.LeakyReLU(0.3)\n        self.head"
+    )
+    wrong = right.replace("LeakyReLU(0.3)", "LeakyReLU(0.2)").replace(
+        "        self.head", "        assert self.act.negative_slope == 0.2\n        self.head", 1
+    )
+    (tmp_path / "right.py").write_text(right)
+    (tmp_path / "wrong.py").write_text(wrong)
+    names = (f"right={tmp_path}/right.py:net", f"wrong={tmp_path}/wrong.py:net")
+    result = fix_models(GraphRequest(names, export=False), tmp_path / "out")
+    assert not result.accepted
+    assert not result.files
+    assert result.remaining.startswith("with these changes the model fails: ")
+    assert "AssertionError" in result.remaining
+    assert any("leaky-relu-slope" in each for each in result.by_hand)
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
