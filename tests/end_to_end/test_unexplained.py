@@ -181,15 +181,49 @@ def net(factor=None):
 """
 
 
+RIPPLED = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, ripples):
+        super().__init__()
+        self.ripples = ripples
+        self.first, self.head = nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        x = self.first(x)
+        if self.ripples:
+            x = x + torch.cos(x)
+        return self.head(torch.relu(x))
+
+
+def net(ripples=False):
+    torch.manual_seed(0)
+    return Net(ripples), torch.randn(2, 6, 6)
+"""
+
+
 def test_an_operation_without_a_partner_is_named_where_nothing_explains(tmp_path, monkeypatch):
-    """A mask that one model makes so small that it hides nothing and adds to the scores."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rippled.py").write_text(RIPPLED)
+    report = parity.compare("rippled.py:net", "wrong=rippled.py:net,ripples=True", export=False)
+    assert [each.cause for each in report.causes] == ["not-explained"]
+    (note,) = [each for each in report.notes if "no partner" in each]
+    assert note.startswith("wrong: ")
+    assert "cos in " in note or "cos (" in note
+    assert note.endswith("no partner in net")
+
+
+def test_a_mask_that_is_made_too_small_is_named(tmp_path, monkeypatch):
+    """It hides nothing, and adds to the scores."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "masked.py").write_text(MASKED)
     report = parity.compare("masked.py:net", "wrong=masked.py:net,1e-4", export=False)
-    assert [each.cause for each in report.causes] == ["not-explained"]
-    (note,) = [each for each in report.notes if "no partner" in each]
-    assert note.startswith("wrong: mul in ")
-    assert note.endswith("(masked.py:16) has no partner in net")
+    (cause,) = report.causes
+    assert cause.cause == "attention-mask"
+    assert "It hides no key, where the reference hides up to 3 of 6 keys" in cause.message
 
 
 def test_a_mask_that_is_multiplied_by_0_is_named(tmp_path, monkeypatch):
