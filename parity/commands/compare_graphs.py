@@ -37,7 +37,7 @@ from parity.comparison.graphs.structure import (
     PairDifference,
     find_differences,
     is_same_function,
-    leave_out_inherited,
+    leave_out_shared,
     list_inputs,
     summarise,
 )
@@ -302,7 +302,7 @@ def _explain_with(
         (name, result)
         for name, result in failures
         if name not in unrelated and state.models[name].subject.exported_from not in unrelated
-        if layers is not None and (name, result.row) not in layers.inherited
+        if layers is not None and (name, result.row) not in layers.shared
     ]
     if request.explain and layers is not None and failures:
         runner.progress("parity", "explaining")
@@ -409,7 +409,7 @@ def _judge_structure(
             failing.append(each)
     sources = {name: model.subject.exported_from for name, model in state.models.items()}
     failing, same, training = (
-        leave_out_inherited(each, sources) for each in (failing, same, training)
+        leave_out_shared(each, sources) for each in (failing, same, training)
     )
     messages = [*missing, *summarise(failing)]
     messages += [f"written differently, same function: {line}" for line in summarise(same)]

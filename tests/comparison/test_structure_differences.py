@@ -14,7 +14,7 @@ from parity.comparison.graphs.structure import (
     PairDifference,
     find_differences,
     is_same_function,
-    leave_out_inherited,
+    leave_out_shared,
 )
 from parity.comparison.graphs.weights import transfer_group
 from parity.network.alignment import Alignment, NodePair, TensorPair, WeightPair, WeightTransform
@@ -173,4 +173,4 @@ def test_what_an_export_has_from_its_model_is_left_out():
     alone = replace(shared, subject="onnx-keras")
     sources = {"torch": "", "onnx-torch": "torch", "onnx-keras": "keras"}
     given = [own, shared, another, alone]
-    assert leave_out_inherited(given, sources) == [own, another, alone]
+    assert leave_out_shared(given, sources) == [own, another, alone]

@@ -44,7 +44,7 @@ class IsolatedRows:
     """The points of each subject's run, which are given the reference's tensors."""
     followers: frozenset[tuple[str, str]] = frozenset()
     """Subjects and rows that read from a row whose shape differs, so that they differ too."""
-    inherited: frozenset[tuple[str, str]] = frozenset()
+    shared: frozenset[tuple[str, str]] = frozenset()
     """Exports and rows that fail in isolation as their models do, and give the same."""
 
     def failures(self) -> list[tuple[str, PointResult]]:
@@ -127,13 +127,13 @@ def isolate_failing_layers(
         (name, row) for name in names for row in _find_followers(state, results, name)
     )
     sources = {name: model.subject.exported_from for name, model in state.models.items()}
-    inherited = find_inherited_failures(sources, results, limit=state.request.limit)
+    shared = find_shared_failures(sources, results, limit=state.request.limit)
     return IsolatedRows(
-        tuple(results), paths, capture, frozenset(failing), own_points, followers, inherited
+        tuple(results), paths, capture, frozenset(failing), own_points, followers, shared
     )
 
 
-def find_inherited_failures(
+def find_shared_failures(
     sources: Mapping[str, str], rows: Sequence[PointResult], *, limit: float
 ) -> frozenset[tuple[str, str]]:
     """Return the exports and isolated rows that fail as in their models: (export, row).
@@ -146,24 +146,24 @@ def find_inherited_failures(
         (name, row.row)
         for row in rows
         for name, source in sources.items()
-        if _agrees(row, source, name, limit=limit)
+        if _is_shared(row, source, name, limit=limit)
     )
 
 
-def _agrees(stage: PointResult, one: str, other: str, *, limit: float) -> bool:
-    """Return whether two subjects differ at a point, and have one output but for rounding."""
-    if one not in stage.subjects or other not in stage.subjects:
+def _is_shared(row: PointResult, one: str, other: str, *, limit: float) -> bool:
+    """Return whether two subjects differ at a row, and have one output but for rounding."""
+    if one not in row.subjects or other not in row.subjects:
         return False
-    first, second = stage.subjects[one], stage.subjects[other]
-    pair = stage.pairs.get(f"{one}|{other}") or stage.pairs.get(f"{other}|{one}")
-    if {first.status, second.status} != {Status.DIVERGED} or pair is None or stage.floor is None:
+    first, second = row.subjects[one], row.subjects[other]
+    pair = row.pairs.get(f"{one}|{other}") or row.pairs.get(f"{other}|{one}")
+    if {first.status, second.status} != {Status.DIVERGED} or pair is None or row.floor is None:
         # What is not finite is left out of a pair's figures.
         return False
     # Each rounds by its own size, which may be another than the reference's.
     size = limit * (1.0 + first.rel_l2)
-    largest = limit * (1.0 + first.max_abs / (stage.floor.scale or 1.0))
+    largest = limit * (1.0 + first.max_abs / (row.floor.scale or 1.0))
     return (
-        pair.rel_l2 <= size * stage.floor.rel_l2 and pair.max_abs <= largest * stage.floor.max_abs
+        pair.rel_l2 <= size * row.floor.rel_l2 and pair.max_abs <= largest * row.floor.max_abs
     )
 
 

@@ -80,7 +80,7 @@ def find_differences(
     return found
 
 
-def leave_out_inherited(
+def leave_out_shared(
     differences: Sequence[PairDifference], sources: Mapping[str, str]
 ) -> list[PairDifference]:
     """Return the differences without those of an export that its model has too.

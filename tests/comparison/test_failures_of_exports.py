@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from parity.comparison.graphs.isolation import find_inherited_failures
+from parity.comparison.graphs.isolation import find_shared_failures
 from parity.numerics.floor import Floor
 from parity.numerics.verdict import PairResult, PointResult, Status, SubjectResult
 
@@ -26,7 +26,7 @@ def _point(
 
 
 def _find(*points: PointResult) -> frozenset[tuple[str, str]]:
-    return find_inherited_failures(SOURCES, points, limit=4.0)
+    return find_shared_failures(SOURCES, points, limit=4.0)
 
 
 def test_an_export_that_gives_what_its_model_gives() -> None:
