@@ -30,9 +30,8 @@ _MAPPED = 2**24
 _LARGE = 2**27
 """Bytes of a file from which on the memory that a session takes matters."""
 
-_AHEAD = 2**12
-"""Bytes of requests that are sent before the answers to those ahead of them are read. A pipe takes
-as many, so that this process does not wait for a child that waits for it."""
+_SMALLEST_PIPE = 2**12
+"""Bytes that a pipe takes while nobody reads it, where the system does not say how many."""
 
 _SCRIPT = Path(__file__).with_name("session.py")
 
@@ -69,6 +68,9 @@ class SessionProcess:
         self.owner = os.getpid()
         self._lock = threading.RLock()
         self._unread: deque[Answer] = deque()
+        self._ahead = _SMALLEST_PIPE
+        """Bytes of requests that are sent before the answers to those ahead of them are read: no
+        more than the pipe takes, so that none waits for a child that waits for its reader."""
         try:
             # -P: the script's own folder has modules whose names other packages use.
             self._process = subprocess.Popen(
@@ -82,6 +84,8 @@ class SessionProcess:
             raise ExportError(
                 f"{sys.executable}: the process that runs ONNX Runtime cannot be started ({error})"
             ) from error
+        assert self._process.stdin is not None
+        self._ahead = _find_capacity(self._process.stdin.fileno()) // 2
 
     @property
     def alive(self) -> bool:
@@ -151,7 +155,7 @@ class SessionProcess:
         message = pickle.dumps(request, protocol=pickle.HIGHEST_PROTOCOL)
         answer = Answer(self, activity, len(message))
         with self._lock:
-            if sum(each.size for each in self._unread) + len(message) > _AHEAD:
+            if sum(each.size for each in self._unread) + len(message) > self._ahead:
                 self.settle()
             try:
                 requests.write(message)
@@ -200,6 +204,15 @@ class SessionProcess:
             with contextlib.suppress(ValueError):
                 return signal.Signals(-code).name
         return f"exit code {code}"
+
+
+def _find_capacity(descriptor: int) -> int:
+    """Return how many bytes a pipe takes while nobody reads it."""
+    with contextlib.suppress(ImportError, AttributeError, OSError):  # another system than Linux
+        import fcntl
+
+        return max(fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ), _SMALLEST_PIPE)
+    return _SMALLEST_PIPE
 
 
 _shared: SessionProcess | None = None

@@ -167,7 +167,8 @@ _FEW_NUMBERS = 2**14
 
 def _is_small(model: WeightedModel) -> bool:
     """Return whether a thread of its own would not make the proof faster."""
-    if sum(array.nbytes for array in model.tensors.values()) > _FEW_BYTES:
+    size = sum(array.nbytes for array in model.tensors.values())
+    if size > _FEW_BYTES or are_large(model.tensors):
         return False
     specs = describe_inputs(model.skeleton.graph.input)
     sizes = dict.fromkeys(varying_sizes(specs), UNKNOWN_SIZE) | {BATCH: 1}
@@ -312,6 +313,7 @@ class _Proof:
     def run(self, file: _File, names: Sequence[str]) -> Verification:
         """Run the file on every case. Raises ExportError where it differs."""
         checks = self._check_together(file, names)
+        ahead = self._start_ahead(file) if _is_small(self.model) else {}
         for framework in self.frameworks:
             if framework in self.together:
                 continue
@@ -319,8 +321,9 @@ class _Proof:
                 if batch in framework.failures:
                     continue
                 runs = self._file_runs if framework.case.label == "normal" else {}
-                if batch in runs:
-                    actual = runs[batch].result()
+                started = ahead.pop((id(framework), batch), None) or runs.get(batch)
+                if started is not None:
+                    actual = started.result()
                 else:
                     actual = file.run(self._feeds(framework, batch), batch)
                 outputs = dict(zip(names, actual, strict=True))
@@ -339,6 +342,19 @@ class _Proof:
             constant=constant,
             feeds=tuple(self._feeds(f, f.case.rows) for f in self.frameworks),
         )
+
+    def _start_ahead(self, file: _File) -> dict[tuple[int, int], _Result[list[Array]]]:
+        """Have the file run on the cases that it was not run on, by the framework's id and N.
+
+        Each answer that is waited for costs as much as the run of a small file.
+        """
+        return {
+            (id(framework), batch): file.start_run(self._feeds(framework, batch), batch)
+            for framework in self.frameworks
+            for batch in framework.case.batches
+            if batch not in framework.failures
+            and not (framework.case.label == "normal" and batch in self._file_runs)
+        }
 
     def _check_together(self, file: _File, names: Sequence[str]) -> list[Check]:
         """Run the file once on the cases that the framework ran as one batch, and check each.
