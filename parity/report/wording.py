@@ -87,7 +87,8 @@ def _describe_divergence(report: Report) -> str:
         failed = [n for n, level in report.levels.items() if level.outcome is Outcome.FAIL]
         if not failed:
             return "no difference is named."
-        return f"the {join_names(failed)} differ{'s' if len(failed) == 1 else ''}."
+        # Of the levels, the structure alone is singular.
+        return f"the {join_names(failed)} differ{'s' if failed == ['structure'] else ''}."
     difference = (
         f"{join_names(wrong)} {'differ' if len(wrong) > 1 else 'differs'} from "
         f"{report.reference} in float64 by more than {report.limit:g}× the rounding floor"

@@ -57,7 +57,7 @@ def load_user_model(
         if not callable(found):
             raise UsageError(
                 f"{quote(reference.text)}: expected a model, a class or a callable, "
-                f"found a {type(found).__name__}"
+                f"found an object of type {type(found).__name__}"
             )
         options, checkpoint = _split_checkpoint(reference, found)
         set_seed()

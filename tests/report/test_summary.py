@@ -105,6 +105,15 @@ def test_a_failed_level_is_where_and_why() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("failed", "verb"), [("structure", "differs"), ("weights", "differ"), ("numerics", "differ")]
+)
+def test_the_levels_that_fail_and_their_verb(failed: str, verb: str) -> None:
+    levels = {**parity().levels, failed: Level(Outcome.FAIL, ("conv1",))}
+    report = dataclasses.replace(parity(), verdict=Verdict.DIVERGENCE, levels=levels)
+    assert f"the {failed} {verb}." in str(report).split("\n")[0]
+
+
 @pytest.mark.parametrize("verdict", Verdict)
 def test_nothing_compared_can_be_printed(verdict: Verdict) -> None:
     report = dataclasses.replace(

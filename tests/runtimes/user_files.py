@@ -34,7 +34,7 @@ ERRORS = [
     ("calls.py:asks", r"EOFError: .* \(calls.py, line 13\)"),
     ("calls.py:number", r"expected torch.Module or keras.Layer|expected keras.Layer or torch.Module"
      ".* found int"),
-    ("calls.py:constant", "expected a model, a class or a callable, found a list"),
+    ("calls.py:constant", "expected a model, a class or a callable, found an object of type list"),
     ("calls.py:numbr", "calls.py has no 'numbr'; did you mean 'number'?"),
     ("calls.py:needs", "needs needs width, depth; write calls.py:needs,width=VALUE,depth=VALUE"),
     ("calls.py:needs,1", "needs needs depth; write calls.py:needs,1,depth=VALUE"),
