@@ -162,9 +162,7 @@ def _is_shared(row: PointResult, one: str, other: str, *, limit: float) -> bool:
     # Each rounds by its own size, which may be another than the reference's.
     size = limit * (1.0 + first.rel_l2)
     largest = limit * (1.0 + first.max_abs / (row.floor.scale or 1.0))
-    return (
-        pair.rel_l2 <= size * row.floor.rel_l2 and pair.max_abs <= largest * row.floor.max_abs
-    )
+    return pair.rel_l2 <= size * row.floor.rel_l2 and pair.max_abs <= largest * row.floor.max_abs
 
 
 def _group_equal(points: Mapping[str, Sequence[ComparisonPoint]]) -> list[list[str]]:
