@@ -375,8 +375,7 @@ def _undo(point: TensorPoint, canonical: Array, own: Array) -> Array:
     """
     if canonical.size != own.size:
         return own
-    moved = np.ascontiguousarray(point.invert(canonical, own.shape)).astype(own.dtype)
-    # ascontiguousarray makes a scalar a vector.
+    moved = np.asarray(point.invert(canonical, own.shape), own.dtype, order="C")
     return moved.reshape(own.shape)
 
 

@@ -120,6 +120,7 @@ def build(length=12, width=6):
 """
 
 
+@pytest.mark.slow
 def test_a_port_with_all_that_is_written_in_two_ways(parity, tmp_path):
     """Signals, tokens, computed kernels, a scalar, square kernels, a basis, a GLU; and exports."""
     (tmp_path / "torch_net.py").write_text(TORCH)

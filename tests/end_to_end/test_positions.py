@@ -263,6 +263,7 @@ def test_rotary_positions_by_complex_numbers(tmp_path):
     assert "are 500^(-i/4), not 10000^(-i/4)" in message
 
 
+@pytest.mark.slow
 def test_rotary_positions_across_frameworks(tmp_path):
     torch_file, keras_file = tmp_path / "net.py", tmp_path / "keras_net.py"
     torch_file.write_text(PARTIAL)

@@ -71,7 +71,7 @@ def file(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("hidden", [-100.0, 0.0])
+@pytest.mark.parametrize("hidden", [-100.0, pytest.param(0.0, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("form", "other"), [("fill", "function"), ("function", "windows")])
 def test_a_bias_and_a_mask_between_two_forms(file, form, other, hidden):
     """Swin hides by -100, others by -inf: both are masks, whichever the other model has."""

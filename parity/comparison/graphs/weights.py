@@ -74,8 +74,7 @@ def transfer_group(
     """
     shapes = {pairs[0].other: own.shape}
     value = aligning.transfer_weights(pairs, reference.__getitem__, shapes)[pairs[0].other]
-    # ascontiguousarray makes a scalar a vector.
-    return np.ascontiguousarray(value).reshape(value.shape).astype(own.dtype, copy=False)
+    return np.asarray(value, own.dtype, order="C")
 
 
 def list_weight_pairs(alignment: Alignment) -> list[WeightPair]:

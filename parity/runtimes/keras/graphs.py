@@ -550,9 +550,7 @@ def write_parameters(variables: Mapping[str, Any], values: Mapping[str, Array]) 
         raw = raw_variable(variable)
         if tuple(raw.shape) != value.shape:
             raise WeightError(f"{name}: expected {tuple(raw.shape)}, found {value.shape}")
-        # ascontiguousarray makes a scalar a vector.
-        wanted = np.ascontiguousarray(value).reshape(value.shape)
-        wanted = wanted.astype(raw.dtype.as_numpy_dtype)
+        wanted = np.asarray(value, raw.dtype.as_numpy_dtype, order="C")
         raw.assign(wanted)
         actual = np.ascontiguousarray(np.asarray(raw)).reshape(-1)
         if not np.array_equal(actual.view(np.uint8), wanted.reshape(-1).view(np.uint8)):

@@ -173,9 +173,7 @@ class _Run:
         for name in self.wanted:
             replacement = hook(name, self._compute(name))
             if replacement is not None:
-                contiguous = np.ascontiguousarray(replacement)
-                # ascontiguousarray makes a scalar a vector.
-                self.replaced[name] = contiguous.reshape(replacement.shape)
+                self.replaced[name] = np.asarray(replacement, order="C")
         device = "cuda" if self.settings.device == "gpu" else "cpu"
         return GraphRun(self.seconds, device, self.details)
 

@@ -343,11 +343,10 @@ def _check_inputs(
 
 
 def _read_only_array(tensor: Tensor) -> Array:
-    array = np.ascontiguousarray(tensor.numpy())
+    array = np.asarray(tensor.numpy(), order="C")
     # The tensor may still be read by other nodes.
     array.setflags(write=False)
-    # ascontiguousarray makes a scalar a vector.
-    return array.reshape(tuple(tensor.shape))
+    return array
 
 
 def _node_label(node: NodeProto) -> str:
