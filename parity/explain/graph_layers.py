@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -54,6 +55,10 @@ Array = NDArray[Any]
 
 MAX_EXPLAINED = 40
 """The number of failing layers whose cause is searched for; the report says how many are left out.
+"""
+
+MAX_VALUES_READ = 1 << 24
+"""The values of the outputs of failing layers up to which all that is around them is read at once.
 """
 
 MAX_STATED = 400
@@ -146,9 +151,15 @@ class GraphExplainer:
         return findings
 
     def _read_tensors(self, failures: Sequence[Failure], number: int) -> None:
-        """Make known what is around a failure and those behind it that may be searched too."""
+        """Make known what is around a failure and those behind it that may be searched too.
+
+        Those are more than can be searched, if small, since of some no search may be needed.
+        """
         if number >= self._known:
             self._known = number + MAX_EXPLAINED - self._searched
+            shapes = (self.evidence.state.table.by_name(r.row).shape for _, r in failures[number:])
+            small = sum(s <= MAX_VALUES_READ for s in itertools.accumulate(map(math.prod, shapes)))
+            self._known = max(self._known, number + small)
             self.evidence.subject_tensors = self.read_tensors(failures[number : self._known])
 
     def _explain_by_statement(
@@ -376,13 +387,25 @@ def _read_tensors(
         for name, row in zip((name for name, _ in failures), rows, strict=True)
         for tensor in list_inner_tensors(list_row_nodes(state, name, row)[0])
     ]
-    tensors.require((*list_tensors_around(graph, nodes), *before, *inner))
+    subjects = list(dict.fromkeys(name for name, _ in failures))
     own: dict[str, Mapping[str, Array]] = {}
-    for subject in dict.fromkeys(name for name, _ in failures):
-        mine = [state.table.by_name(result.row) for name, result in failures if name == subject]
-        with contextlib.suppress(ParityError):
-            # Without them fewer causes are tried.
-            own[subject] = read_subject_tensors(state, runner, subject, mine, layers)
+    with runner.children.threads(len(subjects) + 1) as pool:
+        required = pool.submit(
+            tensors.require, (*list_tensors_around(graph, nodes), *before, *inner)
+        )
+        reading = {
+            subject: pool.submit(
+                read_subject_tensors, state, runner, subject,
+                [row for row, (name, _) in zip(rows, failures, strict=True) if name == subject],
+                layers,
+            )
+            for subject in subjects
+        }  # fmt: skip
+        for subject, future in reading.items():
+            with contextlib.suppress(ParityError):
+                # Without them fewer causes are tried.
+                own[subject] = future.result()
+        required.result()
     return own
 
 

@@ -118,7 +118,7 @@ class Preparation:
             self._given = given.name_other([name for name in models if name != reference.name])
         models = self._add_graph_reader(models, reference)
         exports = self._plan_exports(models, {})
-        self._begin_exports(models, exports)
+        self.children.start(each.child for each in exports.values())
         base = models.get(f"{reference.name}{FLOAT64}", models[reference.name])
         alignments = self.align_all(base, models)
         weights = WeightAssignment(
@@ -126,7 +126,11 @@ class Preparation:
         )
         with contextlib.closing(weights):
             source = weights.assign(
-                base, models, alignments, lambda named: self.load_weight_source(base, named)
+                base,
+                models,
+                alignments,
+                lambda named: self.load_weight_source(base, named),
+                lambda: self._begin_exports(models, exports),
             )
             for name, text in weights.failures.items():
                 self.failures[name] = text
@@ -538,12 +542,11 @@ class Preparation:
     def _begin_exports(
         self, models: Mapping[str, SubjectModel], planned: Mapping[str, PlannedExport]
     ) -> None:
-        """Let the processes that run the exports start, and models be traced, while others work.
+        """Let models be traced while others work.
 
         A model that reads its weights as numbers, as a user's may, is traced with those that it is
         compared with: not now, if they may be replaced.
         """
-        self.children.start(each.child for each in planned.values())
         for each in planned.values():
             model = models[each.model]
             reference = model.subject.reference

@@ -58,16 +58,20 @@ class WeightAssignment:
         models: Mapping[str, SubjectModel],
         alignments: dict[str, Alignment],
         load_model: Callable[[ModelReference], SubjectModel],
+        begin: Callable[[], None] = lambda: None,
     ) -> str:
         """Give every model its weights; return which they are, for the report.
 
         `alignments`, from `base` to the other models, are replaced by those that are checked by
-        values. `load_model` loads and reads what `--weights` names. A model that brings weights
-        keeps them unless `--weights` says otherwise. Raises `WeightError` for a checkpoint that
-        fits no model, and for NaN in the weights that are copied or in those of `base`.
+        values. `load_model` loads and reads what `--weights` names. `begin` is called once the
+        source's weights are read: what its child then works at keeps nothing waiting. A model that
+        brings weights keeps them unless `--weights` says otherwise. Raises `WeightError` for a
+        checkpoint that fits no model, and for NaN in the weights that are copied or in those of
+        `base`.
         """
         source, targets, text = self._choose_source(base, models, load_model)
         values = self.read(source)
+        begin()
         _require_numbers(source, values)
         if source is base and (self.request.weights == RANDOM or not base.brings_weights):
             values = self._draw(base, values)

@@ -14,7 +14,7 @@ import platform
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -177,19 +177,34 @@ def main() -> int:
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    lines = [
-        *measure_comparisons(name, runs, say),
-        *measure_exports(name, runs, say),
-        measure_help(),
+    groups: list[Callable[[], Iterable[Line]]] = [
+        lambda: measure_comparisons(name, runs, say),
+        lambda: measure_exports(name, runs, say),
+        lambda: [measure_help()],
     ]
     if not arguments.quick:
-        lines.append(measure_explanation(runs, say))
+        groups.append(lambda: [measure_explanation(runs, say)])
     print(f"{name}, 224×224, {os.cpu_count()} cores ({platform.machine()}), median of {runs}:\n")
     print("| what | measured | against | ratio | promised | holds |")
-    print("|---|---|---|---|---|---|")
-    for line in lines:
-        print(f"| {' | '.join(line.cells())} |")
-    return 0 if all(line.holds for line in lines) else 1
+    print("|---|---|---|---|---|---|", flush=True)
+    held = [print_lines(group, say) for group in groups]
+    return 0 if all(held) else 1
+
+
+def print_lines(measure: Callable[[], Iterable[Line]], say: Callable[[str], None]) -> bool:
+    """Print the rows of a measurement as they come; return whether all are there and hold.
+
+    What fails is told, and costs the rows that were to come from it, not those of the others.
+    """
+    held = True
+    try:
+        for line in measure():
+            print(f"| {' | '.join(line.cells())} |", flush=True)
+            held = held and line.holds
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the others are measured
+        say(f"not measured: {error}")
+        return False
+    return held
 
 
 if __name__ == "__main__":

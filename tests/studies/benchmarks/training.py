@@ -31,6 +31,9 @@ from parity.training.verification import StepInput, StepVerifier
 
 CLASSES = 10
 
+ISOLATED = 5
+"""The number of compared steps that are timed alone."""
+
 
 class BareLoop:
     """A framework's own loop in a process of its own; each line of input takes some steps."""
@@ -152,7 +155,8 @@ def measure_comparison(*, size: int, batch: int, steps: int, compared: int) -> t
     """Return the seconds of a bare pair of steps, of an isolated compared step, of two bare runs,
     and of one run of both frameworks with `compared` of its steps compared.
 
-    Runs include what their first steps compile, no start of processes.
+    Runs include what their first steps compile, no start of processes. The medians of steps do not:
+    most of the bare ones, and the `ISOLATED` compared ones after the run, compile nothing.
     """
     spec, optimizer = _spec(size), Optimizer("sgd", 1e-3, momentum=0.9)
     random = np.random.default_rng(0)
@@ -185,18 +189,23 @@ def measure_comparison(*, size: int, batch: int, steps: int, compared: int) -> t
             pool=pool,
         )
         request = StepRequest(str(folder / "batch.npy"), str(folder / "classes.npy"), 1e-3)
-        alone = []
+
+        def compare(number: int) -> float:
+            """Compare a step with what the run has reached; return its seconds."""
+            before = time.perf_counter()
+            children["torch"].call("save_canonical_state", path=str(state))
+            verified = verifier.verify(StepInput(number, 1e-3, images, labels, state))
+            if not verified.agrees:
+                raise AssertionError(f"step {number} differs")
+            return time.perf_counter() - before
+
         started = time.perf_counter()
         for number in range(1, steps + 1):
             if number <= compared:
-                before = time.perf_counter()
-                children["torch"].call("save_canonical_state", path=str(state))
-                verified = verifier.verify(StepInput(number, 1e-3, images, labels, state))
-                alone.append(time.perf_counter() - before)
-                if not verified.agrees:
-                    raise AssertionError(f"step {number} differs")
+                compare(number)
             list(pool.map(lambda c: c.call("train_step", **request.to_json()), children.values()))
         whole = time.perf_counter() - started
+        alone = [compare(number) for number in range(steps + 1, steps + 1 + ISOLATED)]
     for child in children.values():
         child.close()
     return pair, statistics.median(alone), runs, whole
