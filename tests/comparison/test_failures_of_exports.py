@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from parity.comparison.graphs.isolation import find_shared_failures
+from parity.comparison.graphs.isolation import find_shared_failures, find_shared_shapes
+from parity.numerics.capture import CaptureWriter
 from parity.numerics.floor import Floor
 from parity.numerics.verdict import PairResult, PointResult, Status, SubjectResult
 
@@ -57,3 +61,25 @@ def test_outputs_of_another_size_round_by_their_own() -> None:
     logits = replace(DIFFERENT, max_abs=2e3, rel_l2=1e3)
     assert _find(_point(logits, logits, rel_l2=2e-4, max_abs=2e-3)) == {("onnx-torch", "conv")}
     assert _find(_point(rel_l2=2e-4, max_abs=2e-3)) == frozenset()
+
+
+def _find_shapes(tmp_path: Path, export: NDArray[np.float32], torch: SubjectResult) -> bool:
+    """Return whether the export of a model that gives 0, 1, 2, … differs as the model does."""
+    own = replace(DIFFERENT, message="expected (1, 2), found (1, 4)")
+    captures = {}
+    values = {"torch": np.arange(4, dtype=np.float32)[None], "onnx-torch": export}
+    for name, value in values.items():
+        captures[name] = tmp_path / f"{name}.safetensors"
+        with CaptureWriter(captures[name], {}) as writer:
+            writer.add("conv", value)
+    point = replace(_point(torch, own), pairs={})
+    return ("onnx-torch", "conv") in find_shared_shapes(SOURCES, [point], captures, limit=4.0)
+
+
+def test_an_output_of_another_shape_is_read(tmp_path: Path) -> None:
+    own = replace(DIFFERENT, message="expected (1, 2), found (1, 4)")
+    equal = np.arange(4, dtype=np.float32)[None]
+    assert _find_shapes(tmp_path, equal + np.float32(1e-7), own)
+    assert not _find_shapes(tmp_path, equal + np.float32(1e-4), own)
+    assert not _find_shapes(tmp_path, equal[:, :3], own)
+    assert not _find_shapes(tmp_path, equal, DIFFERENT)

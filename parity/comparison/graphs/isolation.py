@@ -18,6 +18,7 @@ from parity.comparison.judging import judge_captures
 from parity.comparison.state import Criteria, ReferenceRun
 from parity.errors import ParityError
 from parity.numerics.capture import CaptureReader
+from parity.numerics.distance import measure_error
 from parity.numerics.floor import ROUNDOFF, Floor
 from parity.numerics.measurement import RowErrors, measure_rows
 from parity.numerics.points import ComparisonPoint
@@ -127,7 +128,9 @@ def isolate_failing_layers(
         (name, row) for name in names for row in _find_followers(state, results, name)
     )
     sources = {name: model.subject.exported_from for name, model in state.models.items()}
-    shared = find_shared_failures(sources, results, limit=state.request.limit)
+    limit = state.request.limit
+    shared = find_shared_failures(sources, results, limit=limit)
+    shared |= find_shared_shapes(sources, results, paths, limit=limit)
     return IsolatedRows(
         tuple(results), paths, capture, frozenset(failing), own_points, followers, shared
     )
@@ -148,6 +151,40 @@ def find_shared_failures(
         for name, source in sources.items()
         if _is_shared(row, source, name, limit=limit)
     )
+
+
+def find_shared_shapes(
+    sources: Mapping[str, str],
+    rows: Sequence[PointResult],
+    captures: Mapping[str, Path],
+    *,
+    limit: float,
+) -> frozenset[tuple[str, str]]:
+    """Return the exports and isolated rows of another shape than the reference's, as their models'.
+
+    `sources` are those of `find_shared_failures`. An output of another shape has no error, and is
+    read from the captures: an export's is its model's, but for the rounding of two runs.
+    """
+    found = set[tuple[str, str]]()
+    with contextlib.ExitStack() as stack:
+        readers = {n: stack.enter_context(CaptureReader(path)) for n, path in captures.items()}
+        for row in rows:
+            for name, source in sources.items():
+                both = [row.subjects.get(name), row.subjects.get(source)]
+                if row.floor is None or any(r is None or not r.shape_differs for r in both):
+                    continue
+                actual, expected = readers[name].read(row.row), readers[source].read(row.row)
+                error = measure_error(actual=actual, expected=expected)
+                # Each rounds by its own size, which may be another than the reference's.
+                share = max(error.scale / (row.floor.scale or 1.0), 1.0)
+                if (
+                    error.mismatch is None
+                    and not error.wrong
+                    and error.rel_l2 <= 2 * limit * row.floor.rel_l2
+                    and error.max_abs <= 2 * limit * row.floor.max_abs * share
+                ):
+                    found.add((name, row.row))
+    return frozenset(found)
 
 
 def _is_shared(row: PointResult, one: str, other: str, *, limit: float) -> bool:
