@@ -541,6 +541,7 @@ def test_a_subclassed_keras_model_takes_another_models_input(compare):
         (("net.py:broken",), "own", "torch: its weights have NaN: conv.weight"),
         (("net.py:build",), "keras:MobileNetV2", "this model has no weights of its own"),
         (("net.py:build",), "resnet5", "--weights: unknown model 'resnet5'"),
+        (("net.py:build",), "torhc", "no model here is called 'torhc'; did you mean 'torch'?"),
         (("net.py:build",), "bad.py:unlike", "no layer of torch has a partner in weights"),
     ],
 )  # fmt: skip

@@ -21,7 +21,7 @@ from parity.processes.references import (
 )
 from parity.processes.script_imports import guess_script_runtime
 from parity.processes.subjects import DEVICES
-from parity.text import quote, suggest
+from parity.text import closest, did_you_mean, quote, suggest
 
 FLOAT64 = "-float64"
 """The end of the name of an ONNX file that PyTorch reads in float64, as the reference."""
@@ -95,11 +95,18 @@ class GraphRequest(Settings):
 
     def _check_weights_reference(self, weights: str) -> None:
         """Raise `UsageError` unless `weights` is one of the models, or a reference."""
-        if weights in {name for name, _, _ in self.name_models()}:
+        names = [name for name, _, _ in self.name_models()]
+        if weights in names:
             return
         try:
             parse_reference(weights)
         except UsageError as error:
+            similar = closest(weights, names)
+            if similar:
+                hint = did_you_mean(similar)
+                raise UsageError(
+                    f"--weights: no model here is called {quote(weights)}{hint}"
+                ) from error
             raise UsageError(f"--weights: {error}") from error
 
     def name_models(self) -> tuple[tuple[str, str, ModelReference], ...]:
