@@ -67,12 +67,15 @@ class RegionRuns:
         model = self._model(name)
         points = [self.state.table.by_name(row).tensors[name] for row in self.rows]
         edited = {} if edits is None else dict(edits)
-        own = [TensorPoint(_OWN + each, each) for each in dict.fromkeys((*tensors, *edited))]
+        ports = {port.tensor: port.name for port in model.graph.inputs}
+        captured = dict.fromkeys((*tensors, *edited))
+        own = [TensorPoint(_OWN + each, each) for each in captured if each not in ports]
         for number in range(INPUTS):
             feed = dict(self._feed(number))
-            feed |= {_OWN + tensor: values[number] for tensor, values in edited.items()}
+            feed |= {_OWN + t: values[number] for t, values in edited.items() if t not in ports}
+            inputs = {ports[t]: values[number] for t, values in edited.items() if t in ports}
             # Of two points of one tensor the last one replaces it: that of an edit.
-            path = self._run(name, model, number, (*points, *own), feed)
+            path = self._run(name, model, number, (*points, *own), feed, inputs)
             with CaptureReader(path) as reader:
                 values = {
                     each.tensor: reader.read(each.name) for each in own if each.name in reader
@@ -120,16 +123,20 @@ class RegionRuns:
         number: int,
         points: Sequence[TensorPoint],
         feed: Mapping[str, Array],
+        edited: Mapping[str, Array],
     ) -> Path:
         self._count += 1
         folder = self.runner.folder
         stem = f"region.{self.subject}.{name}.{self._count}"
         given, out = folder / f"{stem}.feed.safetensors", folder / f"{stem}.safetensors"
         inputs = model.input_file
-        if number:
-            inputs = folder / f"region.{name}.inputs.npz"
+        if number or edited:
+            inputs = folder / f"{stem}.inputs.npz"
             arrays = load_npz(model.input_file)
-            save_npz(inputs, {key: change_numbers(value) for key, value in arrays.items()})
+            if number:
+                arrays = {key: change_numbers(value) for key, value in arrays.items()}
+            arrays |= {key: value.astype(arrays[key].dtype) for key, value in edited.items()}
+            save_npz(inputs, arrays)
         with CaptureWriter(given, {}) as writer:
             for key, value in feed.items():
                 writer.add(key, np.asarray(value, np.float64))
@@ -144,6 +151,8 @@ class RegionRuns:
         )
         self.runner.children[model.subject.child].call("run_graph", **request.to_json())
         given.unlink(missing_ok=True)
+        if inputs != model.input_file:
+            inputs.unlink(missing_ok=True)
         return out
 
 

@@ -18,6 +18,7 @@ from parity.comparison.graphs.layout import move_channels_first
 from parity.comparison.graphs.points import GraphRow
 from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import compare_settings, with_padding
+from parity.comparison.graphs.weights import transfer_weights
 from parity.explain.proof.region import (
     Edit,
     Form,
@@ -34,7 +35,6 @@ from parity.explain.proof.region import (
 )
 from parity.explain.proof.search import measure_in_floors
 from parity.explain.region_runs import RegionRuns
-from parity.network import kinds
 from parity.network.alignment import infer_axes
 from parity.network.graph import Graph, Node
 from parity.numerics.floor import Floor
@@ -196,7 +196,7 @@ def _search_row(
             continue
         told = {edit: s for edit, s in zip(edits, statements, strict=True) if s is not None}
         if edits[0].reference == sides[name].output:
-            if any(said.form is Form.TENSOR for said in told.values()):
+            if _is_doubtful(walk, edits[0], told[edits[0]].form):
                 continue
             return RegionProof(tuple(told.values()), actual[0], _BY_INPUTS)
         replaced = {edit: walk.arrange(edit) for edit in edits}
@@ -219,6 +219,15 @@ def _search_row(
     return None
 
 
+def _is_doubtful(walk: Walk, edit: Edit, form: Form) -> bool:
+    """Return whether a difference that ends at the row itself, where no run proves it, is doubtful.
+
+    Of two operations that do the same, what they read was put into the reference, and it did not
+    give the subject's output.
+    """
+    return form is Form.TENSOR or (form is Form.OTHER and walk.is_passed_by(edit))
+
+
 def _with_values(
     runs: RegionRuns, side: str, region: Region, values: Sequence[Mapping[str, Array]]
 ) -> Region:
@@ -231,31 +240,26 @@ def _with_values(
 
 
 def _has_equal_weights(state: GraphState, walk: Walk, edit: Edit, subject: str) -> bool:
-    """Return whether fragments that both have weights have the same values in them."""
+    """Return whether the subject's fragment has the reference's weights, if both have any.
+
+    Each must be what its partners in the reference make it.
+    """
     if not edit.subject:
         return True
-    fragments = walk.read_fragments(edit)
-    # A recurrent layer has one bias or two, of the same sum.
-    is_recurrent = any(kinds.properties(node.kind).recurrent for node in fragments[0].nodes)
     names = [
-        dict.fromkeys(
-            each.name
-            for node in fragment.nodes
-            for each in node.parameters
-            if (len(each.shape) > 1 or not is_recurrent) and each.name not in _name_tables(node)
-        )
-        for fragment in fragments
+        {each.name for node in fragment.nodes for each in node.parameters}
+        - {name for node in fragment.nodes for name in _name_tables(node)}
+        for fragment in walk.read_fragments(edit)
     ]
     if not all(names):
         return True
-    owners = state.reference.subject.name, subject
-    values = [state.load_weights(owner) for owner in owners]
-    flat = [
-        np.sort(np.concatenate([np.asarray(own[n], np.float64).reshape(-1) for n in each
-                                if n in own] or [np.zeros(0)]))
-        for each, own in zip(names, values, strict=True)
-    ]  # fmt: skip
-    return agree(*flat)
+    own = state.load_weights(subject)
+    values = state.load_weights(state.reference.subject.name)
+    expected = transfer_weights(state.alignments[subject], values, own)
+    return all(
+        name in expected and agree(np.asarray(expected[name]), np.asarray(own[name]))
+        for name in names[1]
+    )
 
 
 def _name_tables(node: Node) -> set[str]:

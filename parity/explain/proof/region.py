@@ -45,7 +45,8 @@ of one side were computed in float32."""
 
 _COMMUTES = frozenset({"add", "multiply", "maximum", "minimum"})
 
-_UNIT_CONSTANTS = 1e-6
+_SAME_NUMBER = 1e-6
+"""The largest relative difference of numbers that are called the same: float32 holds them."""
 
 
 @dataclass(frozen=True)
@@ -210,6 +211,8 @@ class Matches:
         self._regions = reference, subject
         self.to_subject: dict[str, list[str]] = {}
         self.to_reference: dict[str, list[str]] = {}
+        self.orders: dict[tuple[str, str], tuple[int, ...]] = {}
+        """By a pair of tensors, the order of the subject's axes longer than 1 in the reference."""
         self._rows = {(one, other) for one, other in rows.items()}
         buckets: dict[int, list[str]] = {}
         for tensor in (*subject.tensors, *rows.values()):
@@ -224,23 +227,37 @@ class Matches:
                     self.to_reference.setdefault(other, []).append(tensor)
 
     def _is_same(self, tensor: str, other: str) -> bool:
-        if (tensor, other) in self._rows:
-            return True
+        """Return whether two tensors are the same, and keep the order of axes in which they are."""
         reference, subject = self._regions
         pairs = [
             (known[tensor], own[other])
             for known, own in zip(reference.values, subject.values, strict=True)
             if tensor in known and other in own
         ]
+        is_row = (tensor, other) in self._rows
         if len(pairs) < 2:
-            return False
-        if not all(agree(np.sort(a, None), np.sort(b, None)) for a, b in pairs):
+            return is_row
+        if not is_row and not all(agree(np.sort(a, None), np.sort(b, None)) for a, b in pairs):
             return False
         first, second = pairs[0]
-        return any(
-            all(agree(a, rearrange(b, order, a.shape)) for a, b in pairs)
-            for order in list_arrangements(second.shape, first.shape)
-        )
+        for order in _list_preferred(second.shape, first.shape):
+            if all(agree(a, rearrange(b, order, a.shape)) for a, b in pairs):
+                self.orders[tensor, other] = _rank_axes(order, second.shape)
+                return True
+        return is_row
+
+
+def _list_preferred(source: Sequence[int], target: Sequence[int]) -> list[tuple[int, ...]]:
+    """Return the orders of axes with which a tensor may have another's shape, its own one first."""
+    orders = list_arrangements(source, target)
+    own = tuple(range(len(source)))
+    return [own, *orders] if tuple(source) == tuple(target) else orders
+
+
+def _rank_axes(order: Sequence[int], shape: Sequence[int]) -> tuple[int, ...]:
+    """Return an order of axes among those that are longer than 1."""
+    axes = [axis for axis in order if shape[axis] != 1]
+    return tuple(sorted(axes).index(axis) for axis in axes)
 
 
 # The walk from the row's tensor backwards ---------------------------------------------------------
@@ -327,6 +344,14 @@ class Walk:
             return []
         return [Edit(tensor, "", second.id) for tensor in first.inputs[1:]]
 
+    def is_passed_by(self, edit: Edit) -> bool:
+        """Return whether the operations that make an edit's tensors do the same, by themselves."""
+        first = self.reference.find_producer(edit.reference)
+        second = self.subject.find_producer(edit.subject)
+        if first is None or second is None:
+            return False
+        return _are_equivalent(first, second) and not self.compare(first, second)
+
     def _is_known(self, one: str, other: str) -> bool:
         """Return whether either tensor is one that the other side has too."""
         return bool(self.matches.to_subject.get(one) or self.matches.to_reference.get(other))
@@ -347,7 +372,6 @@ class Walk:
             else:
                 left.remove(partner)
         # Of those that differ the nearest in their makers are a pair.
-        left.sort(key=lambda tensor: 0)
         if len(rest) == 2 and not self._is_likely(rest[0], left[0]):
             left.reverse()
         return list(zip(rest, left, strict=True))
@@ -379,8 +403,8 @@ class Walk:
     def arrange(self, edit: Edit) -> tuple[Array, Array] | None:
         """Return the subject's tensor of an edit, on both inputs, in the reference's axes.
 
-        Of several orders of the axes that fit, that in which both sides are the nearest. None where
-        the sizes differ.
+        Of several orders of the axes that fit it is that of a tensor that both compute it of, else
+        its own, else that in which both sides are the nearest. None where the sizes differ.
         """
         wanted = [each[edit.reference] for each in self.reference.values if edit.reference in each]
         if not edit.subject and len(wanted) == len(self.reference.values):
@@ -395,17 +419,32 @@ class Walk:
             except ValueError:
                 return None
             return np.array(first), np.array(second)
-        orders = list_arrangements(given[0].shape, shape)
-        if given[0].shape == shape:
-            orders.insert(0, tuple(range(len(shape))))
+        orders = _list_preferred(given[0].shape, shape)
+        known = self._list_known_orders(edit)
+        fitting = [order for order in orders if _rank_axes(order, given[0].shape) in known]
 
         def measure(order: Sequence[int]) -> float:
             moved = rearrange(given[0], order, shape)
             with np.errstate(all="ignore"):
                 return float(np.nan_to_num(np.abs(moved - wanted[0])).mean())
 
-        best = min(orders, key=measure)
+        if fitting:
+            best = fitting[0]
+        elif given[0].shape == shape:
+            best = orders[0]
+        else:
+            best = min(orders, key=measure)
         return rearrange(given[0], best, shape), rearrange(given[1], best, shape)
+
+    def _list_known_orders(self, edit: Edit) -> set[tuple[int, ...]]:
+        """Return the orders of axes of what both sides compute an edit's tensors of."""
+        found = set()
+        for end in self.read_fragments(edit)[1].ends:
+            for tensor in self.matches.to_reference.get(end, ()):
+                order = self.matches.orders.get((tensor, end))
+                if order is not None:
+                    found.add(order)
+        return found
 
 
 @dataclass(frozen=True)
@@ -464,7 +503,7 @@ def state_difference(walk: Walk, edit: Edit) -> Statement | None:
     if max(len(reference.nodes), len(subject.nodes)) > MAX_NAMED:
         return None
     if not subject.nodes and not reference.nodes:
-        return _state_tensor(walk, edit)
+        return _state_tensor(walk, edit, reference, subject)
     shared = {t for end in reference.ends for t in walk.matches.to_subject.get(end, ())}
     if not subject.nodes and _is_end_of(subject.ends, shared):
         names = _join([name_operation(node) for node in reference.nodes])
@@ -577,8 +616,14 @@ def _state_tables(first: Node, second: Node) -> Statement | None:
     )
 
 
-def _state_tensor(walk: Walk, edit: Edit) -> Statement | None:
+def _state_tensor(
+    walk: Walk, edit: Edit, reference: Fragment, subject: Fragment
+) -> Statement | None:
     """Return which tensor is read, where both sides have both."""
+    same = {e for end in subject.ends for e in walk.matches.to_reference.get(end, ())}
+    if same & set(reference.ends):
+        # The values are the same ones, in another order.
+        return None
     reader = walk.find_reader(edit.subject)
     where = "It" if reader is None else name_operation(reader)
     other = name_tensor(walk.subject.graph, edit.subject)
@@ -657,7 +702,7 @@ def compare_constants(first: Node, second: Node) -> list[SettingDifference]:
         if (
             wanted
             and value
-            and not math.isclose(float(wanted), float(value), rel_tol=_UNIT_CONSTANTS, abs_tol=0.0)
+            and not math.isclose(float(wanted), float(value), rel_tol=_SAME_NUMBER, abs_tol=0.0)
         ):
             found.append(SettingDifference("the number", value, wanted))
     return found
