@@ -415,9 +415,9 @@ def _add_region(
 
 
 def _is_open(finding: GraphFinding) -> bool:
-    """Return whether a cause is not proved, or by what was fitted or guessed alone."""
+    """Return whether no cause is proved, or one that only describes the values."""
     proof = None if finding.explanation is None else finding.explanation.proof
-    return proof is None or not all(each.is_shown for each in proof.candidates)
+    return proof is None or any(each.describes_values for each in proof.candidates)
 
 
 def _read_tensors(

@@ -296,7 +296,7 @@ def _read_states(weights):
         nodes = [node("state", "tanh", "z")] * with_state
         nodes.append(node("out", "lstm", *(["x", "state"] if with_state else ["x"])))
         values = tuple({"x": GIVEN * k, "z": OTHER * k, "state": np.tanh(OTHER * k)[:1, :2, :3],
-                        "out": GIVEN * (k + with_state)} for k in (1.0, 0.5))  # fmt: skip
+                        "out": draw(2, 6, 6, seed=20 + with_state) * k} for k in (1.0, 0.5))  # fmt: skip
         tensors = {name: Tensor(name, value.shape, "float32") for name, value in values[0].items()}
         graph = Graph("torch", tuple(nodes), tensors, (Port("x", "x"), Port("z", "z")), ())
         sides.append(region.Region(graph, "out", frozenset({"x", "z"}), values))

@@ -216,10 +216,10 @@ class Matches:
         self._rows = {(one, other) for one, other in rows.items()}
         buckets: dict[int, list[str]] = {}
         for tensor in (*subject.tensors, *rows.values()):
-            if tensor != subject.output and tensor in subject.values[0]:
+            if tensor in subject.values[0]:
                 buckets.setdefault(subject.values[0][tensor].size, []).append(tensor)
         for tensor in dict.fromkeys((*reference.tensors, *rows)):
-            if tensor == reference.output or tensor not in reference.values[0]:
+            if tensor not in reference.values[0]:
                 continue
             for other in dict.fromkeys(buckets.get(reference.values[0][tensor].size, ())):
                 if self._is_same(tensor, other):
@@ -229,6 +229,9 @@ class Matches:
     def _is_same(self, tensor: str, other: str) -> bool:
         """Return whether two tensors are the same, and keep the order of axes in which they are."""
         reference, subject = self._regions
+        if (tensor, other) == (reference.output, subject.output):
+            # They differ, or there is nothing to explain.
+            return False
         pairs = [
             (known[tensor], own[other])
             for known, own in zip(reference.values, subject.values, strict=True)
@@ -288,11 +291,10 @@ class Walk:
         return found
 
     def _walk(self, one: str, other: str, depth: int) -> list[Edit]:
-        is_row = one == self.reference.output
-        if not is_row and other in self.matches.to_subject.get(one, ()):
+        if other in self.matches.to_subject.get(one, ()):
             return []
         edit = [Edit(one, other)]
-        if depth <= 0 or (not is_row and self._is_known(one, other)):
+        if depth <= 0 or self._is_known(one, other):
             return edit
         first, second = self.reference.find_producer(one), self.subject.find_producer(other)
         if first is None or second is None:
@@ -462,7 +464,7 @@ def _read_fragment(region: Region, tensor: str, matched: Mapping[str, Any]) -> F
     while waiting:
         each = waiting.pop()
         node = region.find_producer(each)
-        if node is None or (each in matched and each != region.output):
+        if node is None or each in matched:
             ends[each] = None
         elif node.id not in nodes:
             nodes[node.id] = node
