@@ -107,11 +107,8 @@ def explain_regions(
 
 
 def _may_differ(reference: Region, subject: Region) -> bool:
-    """Return whether regions may differ in their operations."""
-    if not reference.nodes or not subject.nodes:
-        return False
-    return any(len(region.nodes) > 1 or not node.parameters
-               for region in (reference, subject) for node in region.nodes)  # fmt: skip
+    """Return whether regions may differ in their operations; two that are too long do not."""
+    return bool(reference.nodes) and bool(subject.nodes)
 
 
 def _count_values(region: Region) -> int:
@@ -290,7 +287,8 @@ class _Comparison:
 
     def _compare_tables(self, first: Node, second: Node) -> list[SettingDifference]:
         found = []
-        for place in sorted(first.constants.keys() & second.constants.keys()):
+        places = [each.constants.keys() | each.constant_ids.keys() for each in (first, second)]
+        for place in sorted(places[0] & places[1]):
             wanted = self._find_table(self.reference, self.weights[0], first, place)
             own = self._find_table(self.subject, self.weights[1], second, place)
             if wanted is not None and own is not None:
@@ -303,7 +301,7 @@ class _Comparison:
     ) -> Array | None:
         """Return a constant of an operation, if it has several values that are known."""
         known = region.values[0].get(node.constant_ids.get(place, ""))
-        value = node.constants[place]
+        value = node.constants.get(place)
         if known is None and isinstance(value, dict):
             known = weights.get(str(value.get("parameter")))
         return None if known is None else np.asarray(known, np.float64)

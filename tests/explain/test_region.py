@@ -295,8 +295,9 @@ def _read_states(weights):
     for with_state in (True, False):
         nodes = [node("state", "tanh", "z")] * with_state
         nodes.append(node("out", "lstm", *(["x", "state"] if with_state else ["x"])))
-        values = tuple({"x": GIVEN * k, "z": OTHER * k, "state": np.tanh(OTHER * k)[:1, :2, :3],
-                        "out": draw(2, 6, 6, seed=20 + with_state) * k} for k in (1.0, 0.5))  # fmt: skip
+        output, state = draw(2, 6, 6, seed=20 + with_state), np.tanh(OTHER)[:1, :2, :3]
+        own = {"x": GIVEN, "z": OTHER, "state": state, "out": output}
+        values = tuple({name: k * value for name, value in own.items()} for k in (1.0, 0.5))
         tensors = {name: Tensor(name, value.shape, "float32") for name, value in values[0].items()}
         graph = Graph("torch", tuple(nodes), tensors, (Port("x", "x"), Port("z", "z")), ())
         sides.append(region.Region(graph, "out", frozenset({"x", "z"}), values))

@@ -618,6 +618,24 @@ def _state_tables(first: Node, second: Node) -> Statement | None:
     )
 
 
+def _state_operand(first: Node, second: Node) -> Statement | None:
+    """Return that an operation computes another operand from the same weights.
+
+    Nothing else can differ in an operation without settings that reads the same, and whose weights
+    are the reference's, which the proof checks.
+    """
+    kind = kinds.properties(second.kind)
+    if kind.hyperparameters or not kind.affine or not first.parameters or not second.parameters:
+        return None
+    where = name_operation(second)
+    names = _join([f"`{each.name}`" for each in second.parameters])
+    return Statement(
+        Form.OTHER,
+        f"{where} computes its operand from {names} otherwise than {name_operation(first)}",
+        f"{where}: compute its operand as the reference does",
+    )
+
+
 def _state_tensor(
     walk: Walk, edit: Edit, reference: Fragment, subject: Fragment
 ) -> Statement | None:
