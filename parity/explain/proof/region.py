@@ -43,8 +43,6 @@ _SAME = 2e-5
 """The largest difference, relative to the largest value, of tensors that are called the same: those
 of one side were computed in float32."""
 
-_COMMUTES = frozenset({"add", "multiply", "maximum", "minimum"})
-
 _SAME_NUMBER = 1e-6
 """The largest relative difference of numbers that are called the same: float32 holds them."""
 
@@ -364,7 +362,9 @@ class Walk:
             return None
         pairs = list(zip(first.inputs, second.inputs, strict=True))
         same = [other in self.matches.to_subject.get(one, ()) for one, other in pairs]
-        if first.kind not in _COMMUTES or all(same):
+        kind = kinds.properties(first.kind)
+        commutes = kind.joins_branches and not kind.ordered
+        if not commutes or all(same):
             return [pair for pair, is_same in zip(pairs, same, strict=True) if not is_same]
         left, rest = list(second.inputs), []
         for one in first.inputs:

@@ -186,7 +186,7 @@ _GATES = Hyperparameter("gates", optional=True)
 """The order of the gates in the weights: `ifgo`, `iofg`, `rzn`, `zrn`."""
 _GATED = (
     Hyperparameter("recurrent_activation", "sigmoid", optional=True),
-    Hyperparameter("cell_activation", "tanh", keras="activation", optional=True),
+    Hyperparameter("cell_activation", "tanh", optional=True),
 )
 """The functions of the gates, and of the cell or the new state, as names of kinds."""
 
