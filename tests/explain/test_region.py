@@ -18,7 +18,7 @@ from parity.explain.proof.region import Form
 from parity.explain.region_runs import change_numbers, change_values
 from parity.explain.region_search import RegionRow, explain_regions
 from parity.network import kinds
-from parity.network.graph import Graph, Node, Parameter, Port, Tensor
+from parity.network.graph import OPAQUE, Graph, Node, Parameter, Port, Tensor
 from parity.numerics.floor import Floor
 from parity.processes.graph_requests import TensorPoint
 from tests.explain.samples import draw, failing_layer, pointwise
@@ -43,6 +43,8 @@ def evaluate(each, values, weights):
         if not isinstance(number, dict):
             inputs.insert(int(place), np.asarray(number, np.float64))
     own = {parameter.role: weights[parameter.name] for parameter in each.parameters}
+    if each.kind == OPAQUE:
+        return np.flip(inputs[0], 2)
     return kinds.evaluate(each.kind, inputs, own, each.hyper)
 
 
@@ -184,6 +186,12 @@ EXP = node("exp", "exp", "x")
             "Axes is [2], not [1], in `unsqueeze` (lift.py:1)",
         ),
         (
+            [node("a", "sin", "x"), node("out", "exp", "a")],
+            [node("take", "opaque", "x"), node("out", "exp", "take")],
+            Form.OTHER,
+            "`opaque` (take.py:1) gives other values than `sin` (a.py:1) of the same inputs",
+        ),
+        (
             [node("a", "sin", "x"), node("b", "abs", "a"), node("out", "exp", "b")],
             [node("c", "cos", "x"), node("d", "sigmoid", "c"), node("out", "exp", "d")],
             Form.OTHER,
@@ -207,10 +215,10 @@ def test_two_differences_are_two_sentences():
 
 
 def test_what_has_no_effect_is_not_said():
-    """Both factors differ; one of them is multiplied by 0."""
+    """Both terms differ; one of them is multiplied by next to nothing."""
     ends = (
-        node("zero", "multiply", "b", constants={"1": 0.0}),
-        node("out", "sub", "a", "zero"),
+        node("tiny", "multiply", "b", constants={"1": 1e-12}),
+        node("out", "sub", "a", "tiny"),
     )
     reference = [node("a", "sin", "x"), node("b", "exp", "z"), *ends]
     subject = [node("a", "cos", "x"), node("b", "abs", "z"), *ends]
@@ -244,9 +252,46 @@ def test_what_agrees_on_one_input_alone_is_not_said(monkeypatch):
     assert explain(reference, subject)[0] is None
 
 
-def test_weights_that_differ_in_one_operation_are_no_difference_of_operations():
+@pytest.fixture
+def transferred(monkeypatch):
+    """The subject's weights are to be those of the same names in the reference."""
+    monkeypatch.setattr(region_search, "transfer_weights", lambda _, values, own: values)
+
+
+@pytest.mark.parametrize("kind", ["layer_scale", "bias_add"])
+def test_weights_that_differ_are_no_difference_of_operations(transferred, kind):
+    role = {"layer_scale": "gamma", "bias_add": "bias"}[kind]
     reference = [node("out", "layer_scale", "x", weights={"gamma": "g"})]
-    assert explain(reference, reference, weights={"g": draw(6, seed=1)})[0] is None
+    subject = [node("out", kind, "x", weights={role: "g"})]
+    proof, _ = explain(reference, subject)
+    assert proof is not None
+    assert explain(reference, subject, weights={"g": draw(6, seed=1)})[0] is None
+
+
+def test_what_is_computed_otherwise_of_the_same_weights_is_stated(transferred):
+    """No graph shows how: the operand does not depend on the inputs."""
+    each = node("out", "layer_scale", "x", weights={"gamma": "g"})
+    proof, _ = explain([each], [each])
+    (statement,) = proof.statements
+    assert statement.text == (
+        "`layer scale` (out.py:1) computes its operand from `g` otherwise than `layer scale` "
+        "(out.py:1)"
+    )
+
+
+def test_the_last_of_two_equal_operations_is_left_out():
+    first = [EXP, node("b", "sin", "exp")]
+    reference = [*first, node("c", "sin", "b"), node("out", "abs", "c")]
+    form, text = stated(reference, [*first, node("out", "abs", "b")])
+    assert (form, text) == (Form.LEFT_OUT, "`sin` (c.py:1) is left out before `abs` (out.py:1)")
+
+
+def test_tensors_that_are_equal_on_one_input_alone_are_two(monkeypatch):
+    monkeypatch.setattr("tests.explain.test_region.OTHER", GIVEN)
+    reference = [node("a", "sin", "x"), node("out", "exp", "a")]
+    form, text = stated(reference, [node("a", "sin", "z"), node("out", "exp", "a")])
+    assert form is Form.TENSOR
+    assert "reads the input `z`, not the input `x`" in text
 
 
 def test_values_in_another_order_are_not_another_tensor():

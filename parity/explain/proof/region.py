@@ -505,7 +505,7 @@ def state_difference(walk: Walk, edit: Edit) -> Statement | None:
     if max(len(reference.nodes), len(subject.nodes)) > MAX_NAMED:
         return None
     if not subject.nodes and not reference.nodes:
-        return _state_tensor(walk, edit, reference, subject)
+        return _state_tensor(walk, edit)
     shared = {t for end in reference.ends for t in walk.matches.to_subject.get(end, ())}
     if not subject.nodes and _is_end_of(subject.ends, shared):
         names = _join([name_operation(node) for node in reference.nodes])
@@ -529,7 +529,10 @@ def state_difference(walk: Walk, edit: Edit) -> Statement | None:
         if _are_alike(reference.nodes[0], subject.nodes[0]):
             nodes = reference.nodes[0], subject.nodes[0]
             return (
-                _state_inputs(walk, *nodes) or _state_shapes(walk, *nodes) or _state_tables(*nodes)
+                _state_inputs(walk, *nodes)
+                or _state_shapes(walk, *nodes)
+                or _state_tables(*nodes)
+                or _state_operand(*nodes)
             )
     return _state_operations(walk, edit, reference, subject)
 
@@ -553,6 +556,13 @@ def _state_single(walk: Walk, first: Node, second: Node) -> Statement | None:
         return None
     if walk._pair_inputs(first, second):
         return None
+    if OPAQUE in (first.kind, second.kind):
+        # Each framework has names of its own, for the same operation too.
+        return Statement(
+            Form.OTHER,
+            f"{where} gives other values than {name_operation(first)} of the same inputs",
+            f"{where}: compute what {name_operation(first)} does",
+        )
     return Statement(
         Form.OTHER,
         f"It computes {name_operation(second)}, not {name_operation(first)}",
@@ -630,20 +640,14 @@ def _state_operand(first: Node, second: Node) -> Statement | None:
     where = name_operation(second)
     names = _join([f"`{each.name}`" for each in second.parameters])
     return Statement(
-        Form.OTHER,
+        Form.SETTING,
         f"{where} computes its operand from {names} otherwise than {name_operation(first)}",
         f"{where}: compute its operand as the reference does",
     )
 
 
-def _state_tensor(
-    walk: Walk, edit: Edit, reference: Fragment, subject: Fragment
-) -> Statement | None:
+def _state_tensor(walk: Walk, edit: Edit) -> Statement | None:
     """Return which tensor is read, where both sides have both."""
-    same = {e for end in subject.ends for e in walk.matches.to_reference.get(end, ())}
-    if same & set(reference.ends):
-        # The values are the same ones, in another order.
-        return None
     reader = walk.find_reader(edit.subject)
     where = "It" if reader is None else name_operation(reader)
     other = name_tensor(walk.subject.graph, edit.subject)
