@@ -49,6 +49,10 @@ class RegionRuns:
         """The names of the rows whose tensors are the reference's in every run."""
         return tuple(point.row for point in self.layers.points[self.subject])
 
+    def count_fed(self) -> int:
+        """Return the number of values of the rows that every run is given."""
+        return sum(math.prod(self.state.table.by_name(row).shape) for row in self.rows)
+
     def find_fed(self, name: str) -> frozenset[str]:
         """Return the tensors of a side that are the reference's, and the model's inputs."""
         graph = self._model(name).graph

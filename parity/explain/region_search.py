@@ -34,7 +34,7 @@ from parity.explain.proof.region import (
     state_difference,
 )
 from parity.explain.proof.search import measure_in_floors
-from parity.explain.region_runs import RegionRuns
+from parity.explain.region_runs import INPUTS, RegionRuns
 from parity.network.alignment import infer_axes
 from parity.network.graph import Graph, Node
 from parity.numerics.floor import Floor
@@ -47,8 +47,14 @@ MAX_ROUNDS = 8
 MAX_ROWS = 16
 """The rows of one subject that are looked at."""
 
-MAX_VALUES = 1 << 24
-"""The values of all tensors of the regions of one side."""
+MAX_VALUES = 1 << 22
+"""The values of all tensors of the regions of one side, of all rows together."""
+
+MAX_FED = 1 << 25
+"""The values of the rows that every run is given: more are not run again."""
+
+MAX_RUN_VALUES = 1 << 29
+"""About the values that the reference's operations give in all rounds; two are always run."""
 
 _BY_RUN = "With it in the reference, on this and a second input"
 _BY_INPUTS = "All that it reads is the reference's, on this and a second input; with it there"
@@ -80,6 +86,8 @@ def explain_regions(
     graphs = {each: _with_paddings(graph) for each, graph in
               ((name, state.reference.graph), (subject, state.models[subject].graph))}  # fmt: skip
     fed = {each: runs.find_fed(each) for each in graphs}
+    if runs.count_fed() > MAX_FED:
+        return {}
     chosen, wanted = [], {each: dict[str, None]() for each in graphs}
     left = dict.fromkeys(graphs, MAX_VALUES)
     for each in rows[:MAX_ROWS]:
@@ -103,7 +111,15 @@ def explain_regions(
     searches = {
         each.row.name: _search_row(state, runs, each, regions, values) for each, regions in chosen
     }
-    return _run_searches(runs, name, searches, {e.row.name: r[name] for e, r in chosen})
+    found = {each.row.name: sides[name] for each, sides in chosen}
+    rounds = _count_rounds(state.reference.graph)
+    return _run_searches(runs, name, searches, found, rounds)
+
+
+def _count_rounds(graph: Graph) -> int:
+    """Return how often the reference may be run with edits: fewer times if it is large."""
+    values = sum(int(np.prod(tensor.shape)) for tensor in graph.tensors.values())
+    return min(MAX_ROUNDS, max(MAX_RUN_VALUES // max(INPUTS * values, 1), 2))
 
 
 def _may_differ(reference: Region, subject: Region) -> bool:
@@ -126,6 +142,7 @@ def _run_searches(
     name: str,
     searches: Mapping[str, Generator[Trial, Outputs, RegionProof | None]],
     regions: Mapping[str, Region],
+    rounds: int,
 ) -> dict[str, RegionProof]:
     """Run the trials of all rows side by side, each round one of every row that others allow."""
     found: dict[str, RegionProof] = {}
@@ -141,7 +158,7 @@ def _run_searches(
 
     for row in searches:
         advance(row, None)
-    for _ in range(MAX_ROUNDS):
+    for _ in range(rounds):
         if not waiting:
             break
         together: list[str] = []

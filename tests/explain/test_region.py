@@ -59,6 +59,9 @@ class Runs:
         self.given = [{"x": GIVEN, "z": OTHER}]
         self.given.append({name: change_values(name, v) for name, v in self.given[0].items()})
 
+    def count_fed(self):
+        return sum(value.size for value in self.given[0].values())
+
     def find_fed(self, name):
         return frozenset({"x", "z", "out"})
 
@@ -308,7 +311,9 @@ def test_a_large_difference_is_not_stated(monkeypatch):
     assert explain(reference, subject)[0] is None
 
 
-@pytest.mark.parametrize(("limit", "runs"), [("MAX_VALUES", 0), ("MAX_ROUNDS", 2), ("MAX_ROWS", 0)])
+@pytest.mark.parametrize(
+    ("limit", "runs"), [("MAX_VALUES", 0), ("MAX_FED", 0), ("MAX_ROUNDS", 2), ("MAX_ROWS", 0)]
+)
 def test_the_work_is_bounded(monkeypatch, limit, runs):
     reference = [node("a", "sin", "x"), node("out", "exp", "a")]
     subject = [node("a", "cos", "x"), node("out", "exp", "a")]

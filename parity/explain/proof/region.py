@@ -43,6 +43,9 @@ _SAME = 2e-5
 """The largest difference, relative to the largest value, of tensors that are called the same: those
 of one side were computed in float32."""
 
+_SAME_SUMS = 1e-4
+"""The largest relative difference of sums over the values of tensors that may be the same."""
+
 _SAME_NUMBER = 1e-6
 """The largest relative difference of numbers that are called the same: float32 holds them."""
 
@@ -212,15 +215,18 @@ class Matches:
         self.orders: dict[tuple[str, str], tuple[int, ...]] = {}
         """By a pair of tensors, the order of the subject's axes longer than 1 in the reference."""
         self._rows = {(one, other) for one, other in rows.items()}
+        self._summaries: dict[tuple[int, str], tuple[float, ...]] = {}
         buckets: dict[int, list[str]] = {}
-        for tensor in (*subject.tensors, *rows.values()):
+        for tensor in dict.fromkeys((*subject.tensors, *rows.values())):
             if tensor in subject.values[0]:
                 buckets.setdefault(subject.values[0][tensor].size, []).append(tensor)
+        inner = {*reference.tensors}, {*subject.tensors}
         for tensor in dict.fromkeys((*reference.tensors, *rows)):
             if tensor not in reference.values[0]:
                 continue
-            for other in dict.fromkeys(buckets.get(reference.values[0][tensor].size, ())):
-                if self._is_same(tensor, other):
+            for other in buckets.get(reference.values[0][tensor].size, ()):
+                is_near = tensor in inner[0] or other in inner[1]
+                if (is_near or rows.get(tensor) == other) and self._is_same(tensor, other):
                     self.to_subject.setdefault(tensor, []).append(other)
                     self.to_reference.setdefault(other, []).append(tensor)
 
@@ -238,7 +244,7 @@ class Matches:
         is_row = (tensor, other) in self._rows
         if len(pairs) < 2:
             return is_row
-        if not is_row and not all(agree(np.sort(a, None), np.sort(b, None)) for a, b in pairs):
+        if not is_row and not self._may_be_same(tensor, other):
             return False
         first, second = pairs[0]
         for order in _list_preferred(second.shape, first.shape):
@@ -246,6 +252,24 @@ class Matches:
                 self.orders[tensor, other] = _rank_axes(order, second.shape)
                 return True
         return is_row
+
+    def _may_be_same(self, tensor: str, other: str) -> bool:
+        """Return whether two tensors may have the same values in some order, by a few sums."""
+        return all(
+            math.isclose(one, two, rel_tol=_SAME_SUMS, abs_tol=1e-30)
+            for one, two in zip(self._summarise(0, tensor), self._summarise(1, other), strict=True)
+        )
+
+    def _summarise(self, side: int, tensor: str) -> tuple[float, ...]:
+        """Return sums over the values of a tensor that do not depend on their order."""
+        if (side, tensor) not in self._summaries:
+            found: list[float] = []
+            for values in self._regions[side].values:
+                value = values[tensor]
+                finite = value[np.isfinite(value)]
+                found += [value.size - finite.size, np.abs(finite).sum(), (finite**2).sum()]
+            self._summaries[side, tensor] = tuple(map(float, found))
+        return self._summaries[side, tensor]
 
 
 def _list_preferred(source: Sequence[int], target: Sequence[int]) -> list[tuple[int, ...]]:
@@ -309,7 +333,7 @@ class Walk:
                 states = self._find_missing_states(first, second)
                 if states:
                     return states
-            pairs = self._pair_inputs(first, second)
+            pairs = self.pair_inputs(first, second)
         if pairs is None:
             return edit
         below = [each for pair in pairs for each in self._walk(*pair, depth - 1)]
@@ -356,7 +380,7 @@ class Walk:
         """Return whether either tensor is one that the other side has too."""
         return bool(self.matches.to_subject.get(one) or self.matches.to_reference.get(other))
 
-    def _pair_inputs(self, first: Node, second: Node) -> list[tuple[str, str]] | None:
+    def pair_inputs(self, first: Node, second: Node) -> list[tuple[str, str]] | None:
         """Return the inputs of two operations that are no pair of equals; None if they differ."""
         if len(first.inputs) != len(second.inputs):
             return None
@@ -554,7 +578,7 @@ def _state_single(walk: Walk, first: Node, second: Node) -> Statement | None:
         return Statement(Form.SETTING, text[:1].upper() + text[1:], f"{where}: {remedy}")
     if len(first.inputs) != len(second.inputs):
         return None
-    if walk._pair_inputs(first, second):
+    if walk.pair_inputs(first, second):
         return None
     if OPAQUE in (first.kind, second.kind):
         # Each framework has names of its own, for the same operation too.
@@ -572,7 +596,7 @@ def _state_single(walk: Walk, first: Node, second: Node) -> Statement | None:
 
 def _state_inputs(walk: Walk, first: Node, second: Node) -> Statement | None:
     """Return what one operation reads, where another reads something else."""
-    pairs = walk._pair_inputs(first, second)
+    pairs = walk.pair_inputs(first, second)
     if not pairs:
         return None
     texts = [
