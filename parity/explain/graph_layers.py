@@ -40,7 +40,7 @@ from parity.explain.misread_search import restore_axes
 from parity.explain.proof import search
 from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import Layer, Transform
-from parity.explain.proof.region import RegionProof
+from parity.explain.proof.region_statements import RegionProof
 from parity.explain.proof.search import Explanation
 from parity.explain.quantised_layers import describe_quantised, is_quantised
 from parity.explain.region_runs import RegionRuns

@@ -20,19 +20,19 @@ from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import compare_settings, with_padding
 from parity.comparison.graphs.weights import transfer_weights
 from parity.explain.proof.region import (
-    Edit,
-    Form,
     Matches,
     Region,
-    RegionProof,
-    SettingDifference,
-    Walk,
     agree,
-    compare_constants,
     list_arrangements,
     rearrange,
+)
+from parity.explain.proof.region_statements import (
+    Form,
+    RegionProof,
+    compare_constants,
     state_difference,
 )
+from parity.explain.proof.region_walk import Edit, SettingDifference, Walk
 from parity.explain.proof.search import measure_in_floors
 from parity.explain.region_runs import INPUTS, RegionRuns
 from parity.network.alignment import infer_axes

@@ -13,8 +13,8 @@ import pytest
 
 from parity.explain import region_search
 from parity.explain.diagnosis import explain_by_region
-from parity.explain.proof import region
-from parity.explain.proof.region import Form
+from parity.explain.proof import region, region_statements, region_walk
+from parity.explain.proof.region_statements import Form
 from parity.explain.region_runs import change_numbers, change_values
 from parity.explain.region_search import RegionRow, explain_regions
 from parity.network import kinds
@@ -282,6 +282,20 @@ def test_what_is_computed_otherwise_of_the_same_weights_is_stated(transferred):
     )
 
 
+def test_a_difference_is_found_before_what_is_written_in_two_ways():
+    reference = [node("mul", "multiply", "x", constants={"1": 3.0}), node("out", "silu", "mul")]
+    subject = [
+        node("mul", "multiply", "x", constants={"1": 2.0}),
+        node("gate", "sigmoid", "mul"),
+        node("out", "multiply", "mul", "gate"),
+    ]
+    form, text = stated(reference, subject)
+    assert (form, text) == (
+        Form.SETTING,
+        "The number is 2, not 3, in `multiply` with 2 (mul.py:1)",
+    )
+
+
 def test_the_last_of_two_equal_operations_is_left_out():
     first = [EXP, node("b", "sin", "exp")]
     reference = [*first, node("c", "sin", "b"), node("out", "abs", "c")]
@@ -307,7 +321,7 @@ def test_values_in_another_order_are_not_another_tensor():
 def test_a_large_difference_is_not_stated(monkeypatch):
     reference = [node("a", "sin", "x"), node("b", "abs", "a"), node("out", "exp", "b")]
     subject = [node("c", "cos", "x"), node("d", "sigmoid", "c"), node("out", "exp", "d")]
-    monkeypatch.setattr(region, "MAX_NAMED", 1)
+    monkeypatch.setattr(region_statements, "MAX_NAMED", 1)
     assert explain(reference, subject)[0] is None
 
 
@@ -329,12 +343,12 @@ def test_a_recurrent_layer_without_its_first_state():
         "kernel": draw(4 * size, 6, seed=1),
         "recurrent_kernel": draw(4 * size, size, seed=2),
     }
-    walk = region.Walk(*_read_states(weights), lambda *_: [], {})
+    walk = region_walk.Walk(*_read_states(weights), lambda *_: [], {})
     (edits, *_) = walk.list_hypotheses()
     (edit,) = edits
     assert (edit.reference, edit.subject) == ("state", "")
     assert all((each == 0).all() for each in walk.arrange(edit))
-    statement = region.state_difference(walk, edit)
+    statement = region_statements.state_difference(walk, edit)
     assert statement.form is Form.STATE
     assert "begins with zeros, not with its initial state, `tanh` (state.py:1)" in statement.text
 
@@ -357,8 +371,10 @@ def _read_states(weights):
 def test_a_proof_becomes_an_explanation_and_what_is_not_near_does_not():
     layer = pointwise("exp")
     failing = failing_layer(layer, np.exp(layer.inputs[0]) + 1.0)
-    statement = region.Statement(Form.ADDED, "It also computes `add` with 1", "leave it out")
-    proof = region.RegionProof((statement,), failing.actual, "With it")
+    statement = region_statements.Statement(
+        Form.ADDED, "It also computes `add` with 1", "leave it out"
+    )
+    proof = region_statements.RegionProof((statement,), failing.actual, "With it")
     found = explain_by_region(replace(failing, region=proof))
     (candidate,) = found.proof.candidates
     assert candidate.cause == "operation-added"

@@ -13,7 +13,7 @@ import numpy as np
 from parity.explain.proof.candidate import STATED, Candidate
 from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import replace_output
-from parity.explain.proof.region import Form
+from parity.explain.proof.region_statements import Form
 
 LEFT_OUT, ADDED, OTHER = "operation-left-out", "operation-added", "other-operations"
 SETTING, TENSOR, STATE = "other-setting", "other-tensor", "initial-state"

@@ -12,7 +12,7 @@ import numpy as np
 from parity.defaults import LIMIT
 from parity.explain.proof.error_pattern import ErrorPattern, classify_error
 from parity.explain.proof.layer import Array, Layer
-from parity.explain.proof.region import RegionProof
+from parity.explain.proof.region_statements import RegionProof
 from parity.network.table import Row
 from parity.numerics.floor import Floor
 
