@@ -79,8 +79,9 @@ class Walk:
     def _list_first_differences(self) -> list[tuple[str, str]]:
         """Return the first tensors that the subject alone has, each with one of the reference.
 
-        They are of operations of one kind. All that their operations read is on both sides, but the reference's reads what is not. It
-        is where a difference begins that is followed by what is written in two ways.
+        They are of operations of one kind. All that the subject's reads is on both sides, but what
+        the reference's reads is not. A difference begins there that is followed by what is written
+        in two ways.
         """
         known = self.matches.to_reference
         own = [
