@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 
 from parity.explain import causes
-from parity.explain.causes import exported_graph
+from parity.explain.causes import exported_graph, region
 from parity.explain.proof import search
 from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.search import Explanation
@@ -30,6 +30,13 @@ def explain_by_statement(failing: FailingLayer, names: Collection[str]) -> Expla
     It takes a part of the time of `explain_layer`, which would find the same.
     """
     return search.find_stated_proof(failing, partial(causes.propose_candidates, names=names))
+
+
+def explain_by_region(failing: FailingLayer) -> Explanation | None:
+    """Return the proof by the operations that differ, all together, of a layer with a `region`."""
+    return search.find_joint_proof(
+        failing, partial(causes.propose_candidates, names=region.NAMES.values())
+    )
 
 
 def explain_by_graph(failing: FailingLayer) -> Explanation | None:

@@ -68,12 +68,22 @@ class GraphEvidence:
     def _criteria(self) -> Criteria:
         return criteria(self.state)
 
+    def find_precision(self, subject: str, row: str) -> str:
+        """Return the precision that a subject's row is judged by."""
+        return self._criteria.precision(subject, row)
+
     def _build(
         self, subject: str, row: GraphRow, floor: Floor, actual: Array
     ) -> FailingLayer | None:
         """Return the evidence on a failure; None if the reference's output is not known."""
         failing = self.build_statement(subject, row, floor, actual)
         return None if failing is None else self.add_evidence(failing, row)
+
+    def turn_output(self, row: GraphRow, output: Array) -> Array:
+        """Return a row's output with the axes that its operator gives."""
+        graph = self.state.reference.graph
+        is_turned = is_signal(graph, graph.by_id[row.node], infer_axes(graph))
+        return output.swapaxes(1, 2) if is_turned else output
 
     def build_statement(
         self, subject: str, row: GraphRow, floor: Floor, actual: Array
@@ -95,9 +105,8 @@ class GraphEvidence:
         is_opaque = layer is None
         if layer is None:
             layer = Layer("identity", (expected,))
-        if is_signal(reference.graph, node, infer_axes(reference.graph)):
-            expected, actual = expected.swapaxes(1, 2), actual.swapaxes(1, 2)
-        floor = floor.for_precision(self._criteria.precision(subject, row.name))
+        expected, actual = self.turn_output(row, expected), self.turn_output(row, actual)
+        floor = floor.for_precision(self.find_precision(subject, row.name))
         model = self.state.models[subject]
         own = main_node(model.graph, row.nodes.get(subject, ()))
         if own is not None:

@@ -41,8 +41,11 @@ from parity.explain.misread_search import restore_axes
 from parity.explain.proof import search
 from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import Layer, Transform
+from parity.explain.proof.region_statements import RegionProof
 from parity.explain.proof.search import Explanation
 from parity.explain.quantised_layers import describe_quantised, is_quantised
+from parity.explain.region_runs import RegionRuns
+from parity.explain.region_search import RegionRow, explain_regions
 from parity.explain.subject_tensors import read_subject_tensors
 from parity.network.graph import Graph, Node
 from parity.network.rows import Row
@@ -354,6 +357,7 @@ def explain_rows(
         read_tensors = partial(_read_tensors, state, runner, tensors, layers)
         explainer = GraphExplainer(GraphEvidence(state, tensors), read_tensors)
         findings = explainer.explain(failures, layers.captures)
+        findings = _explain_regions(explainer, runner, failures, layers, findings)
         left = len(failures) - len({(each.subject, each.row.name) for each in findings})
         if left:
             notes.append(f"{left} more failing layers were not explained")
@@ -363,6 +367,68 @@ def explain_rows(
         kind = "" if isinstance(error, ParityError) else f"{type(error).__name__}: "
         return Explained(found, (f"the differences were not explained: {kind}{reason}",))
     return Explained((*found, *describe(findings)), tuple(notes), tuple(findings))
+
+
+def _explain_regions(
+    explainer: GraphExplainer,
+    runner: GraphRunner,
+    failures: Sequence[Failure],
+    layers: IsolatedRows,
+    findings: Sequence[GraphFinding],
+) -> list[GraphFinding]:
+    """Return findings with the operations that differ, where no cause was proved or only fitted.
+
+    What fails there is a note.
+    """
+    evidence, found = explainer.evidence, list(findings)
+    results = {(name, result.row): result for name, result in failures}
+    for subject in dict.fromkeys(each.subject for each in findings):
+        own = [at for at, each in enumerate(findings) if each.subject == subject]
+        rows = [findings[at].row.name for at in own]
+        places = {findings[at].row.name: at for at in own
+                  if rows.count(findings[at].row.name) == 1 and _is_open(findings[at])}  # fmt: skip
+        wanted = []
+        for row, at in places.items():
+            floor = results[subject, row].floor
+            if floor is not None:
+                floor = floor.for_precision(evidence.find_precision(subject, row))
+                wanted.append(RegionRow(findings[at].row, floor, evidence.state.request.limit))
+        if not wanted:
+            continue
+        try:
+            runs = RegionRuns(evidence.state, runner, layers, subject)
+            proofs = explain_regions(evidence.state, runs, wanted)
+            with CaptureReader(layers.captures[subject]) as reader:
+                for row, proof in proofs.items():
+                    floor, actual = results[subject, row].floor, reader.read(row)
+                    if floor is not None:
+                        at = places[row]
+                        found[at] = _add_region(evidence, found[at], floor, actual, proof)
+        except Exception as error:  # noqa: BLE001 - the verdict never depends on what explains it
+            reason = str(error).partition("\n")[0]
+            explainer.notes.append(f"the operations of {subject} were not compared: {reason}")
+    return found
+
+
+def _add_region(
+    evidence: GraphEvidence, finding: GraphFinding, floor: Floor, actual: Array, proof: RegionProof
+) -> GraphFinding:
+    """Return a finding with the operations that differ as its explanation, if they explain it."""
+    failing = evidence.build_statement(finding.subject, finding.row, floor, actual)
+    if failing is None:
+        return finding
+    output = evidence.turn_output(finding.row, proof.output)
+    failing = replace(failing, region=replace(proof, output=output))
+    explanation = diagnosis.explain_by_region(failing)
+    if explanation is None:
+        return finding
+    return replace(finding, layer=failing, explanation=explanation)
+
+
+def _is_open(finding: GraphFinding) -> bool:
+    """Return whether no cause is proved, or one that only describes the values."""
+    proof = None if finding.explanation is None else finding.explanation.proof
+    return proof is None or any(each.describes_values for each in proof.candidates)
 
 
 def _read_tensors(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import parity
-from parity.explain import subject_tensors
+from parity.explain import region_search, subject_tensors
 
 pytestmark = pytest.mark.framework
 
@@ -173,6 +173,7 @@ def test_a_model_without_a_row_hides_it_from_no_other(tmp_path):
 
 def test_the_memory_for_operations_within_rows_has_a_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(subject_tensors, "MAX_WRITTEN_OUT", 1000)
+    monkeypatch.setattr(region_search, "MAX_ROWS", 0)
     file = tmp_path / "net.py"
     file.write_text(NET)
     report = parity.compare(f"right={file}:net", f"wrong={file}:net,masked=True", export=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import parity
+from parity.explain import region_search
 
 pytestmark = pytest.mark.framework
 
@@ -360,6 +361,7 @@ def test_what_fails_in_explaining_is_a_note(tmp_path, monkeypatch):
         raise IndexError("no such thing\nmore")
 
     monkeypatch.setattr(diagnosis, "explain_layer", fail)
+    monkeypatch.setattr(region_search, "MAX_ROWS", 0)
     file = tmp_path / "net.py"
     file.write_text(LEARNED)
     report = parity.compare(f"right={file}:net", f"wrong={file}:net,offset=1", export=False)
@@ -380,6 +382,7 @@ def test_a_row_whose_explanation_fails_leaves_the_others(tmp_path, monkeypatch):
         return explain(layer, **options)
 
     monkeypatch.setattr(diagnosis, "explain_layer", fail_for_one)
+    monkeypatch.setattr(region_search, "MAX_ROWS", 0)
     file = tmp_path / "net.py"
     file.write_text(LEARNED)
     others = [f"{name}={file}:net,offset=1" for name in ("first", "second")]

@@ -214,6 +214,15 @@ def gru() -> Any:
 
 
 @case(image=drawn(2, 6, 3))
+def gated_activations() -> Any:
+    x = image(6, 3)
+    hard = {"recurrent_activation": "hard_sigmoid", "return_sequences": True}
+    y = layers.Bidirectional(layers.LSTM(5, **hard))(x)
+    y = layers.LSTM(4, activation="relu", return_sequences=True)(y)
+    return keras.Model(x, layers.GRU(4, activation="relu", **hard)(y))
+
+
+@case(image=drawn(2, 6, 3))
 def bidirectional() -> Any:
     x = image(6, 3)
     y = layers.Bidirectional(layers.LSTM(5, return_sequences=True))(x)

@@ -135,28 +135,30 @@ def _compare_nodes(subject: str, pair: NodePair, first: Node, second: Node) -> l
                 subject, first.id, second.id, "kind", first.kind, second.kind, where
             )
             return [replace(kinds_differ, hyper=second.hyper, is_part=is_part)]
+    return [
+        PairDifference(
+            subject, first.id, second.id, name, expected, value, where, name in _TRAINING_ONLY
+        )
+        for name, expected, value in compare_settings(first, second)
+    ]
+
+
+def compare_settings(first: Node, second: Node) -> list[tuple[str, Any, Any]]:
+    """Return the settings in which two operations differ: name, the first's value, the other's.
+
+    Their axes are counted in channels-first tensors. Settings that only one states, and those that
+    shapes state, are left out.
+    """
     own = kinds.find(first.kind), kinds.find(second.kind)
     if own[0] is None or own[1] is None:
         return []
     # Of several operations the main ones may be of two kinds, each with its own defaults.
     expected, value = _drop_unit_axes(own[0].complete(first.hyper), own[1].complete(second.hyper))
-    found = []
-    for name in sorted(expected.keys() & value.keys()):
-        if name in _SHAPE_ONLY | _WAY_OF_WRITING or _equal(expected[name], value[name]):
-            continue
-        found.append(
-            PairDifference(
-                subject,
-                first.id,
-                second.id,
-                name,
-                expected[name],
-                value[name],
-                where,
-                name in _TRAINING_ONLY,
-            )
-        )
-    return found
+    return [
+        (name, expected[name], value[name])
+        for name in sorted(expected.keys() & value.keys())
+        if name not in _SHAPE_ONLY | _WAY_OF_WRITING and not _equal(expected[name], value[name])
+    ]
 
 
 _WINDOW = {"kernel": 1, "stride": 1, "dilation": 1, "padding": [0, 0]}

@@ -67,6 +67,7 @@ def _propose_constant(failing: FailingLayer, text: str, remedy: str) -> Iterator
             remedy,
             _rate(failing),
             fitted_values=failing.expected.shape[_channel_axis(failing.expected)],
+            describes_values=True,
         )
 
 

@@ -37,6 +37,7 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             text,
             f"{failing.label}: {remedy}",
             0.8 if failing.pattern.permuted else 0.05,
+            describes_values=True,
         )
 
 

@@ -28,6 +28,7 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
                 f"{failing.label}: give it the input as the reference has it",
                 # Ahead of the kernel's layouts.
                 0.68,
+                describes_values=True,
             )
     if data.ndim == 3 and data.shape[1] > 1:
         yield Candidate(
@@ -36,6 +37,7 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             "It reads the sequence from its end",
             f"{failing.label}: read the sequence in the reference's order",
             0.4,
+            describes_values=True,
         )
 
 

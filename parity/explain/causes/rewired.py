@@ -33,6 +33,8 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
                 f"{'connect it to' if failing.framework == 'onnx' else 'call it on'} "
                 f"{own[index] or 'the tensor that the reference reads'}, as the reference does",
                 0.3,
+                # Where it has no name, it is what operations between the two give.
+                describes_values=own[index] is None,
             )
 
 

@@ -54,6 +54,7 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             f"{failing.label}: remove the factor {text} before it",
             _penalize_score(wanted, 0.3),
             fitted_values=1,
+            describes_values=True,
             text_without_fit="Its input is multiplied by a number",
         )
     if is_linear:
@@ -100,6 +101,7 @@ def _propose_outputs(failing: FailingLayer, wanted: Layer) -> Iterator[Candidate
         f"{failing.label}: remove the factor {factor}",
         _penalize_score(wanted, 0.35),
         fitted_values=1,
+        describes_values=True,
         text_without_fit="Its output is multiplied by a number",
     )
     number = format_fit(lambda: float((actual - evaluate(wanted)).mean()))
@@ -110,6 +112,7 @@ def _propose_outputs(failing: FailingLayer, wanted: Layer) -> Iterator[Candidate
         f"{failing.label}: remove the constant {number}",
         _penalize_score(wanted, 0.35),
         fitted_values=1,
+        describes_values=True,
         text_without_fit="A number is added to its output",
     )
     yield Candidate(
@@ -119,6 +122,7 @@ def _propose_outputs(failing: FailingLayer, wanted: Layer) -> Iterator[Candidate
         f"{failing.label}: remove the factor and the constant",
         _penalize_score(wanted, 0.1),
         fitted_values=2,
+        describes_values=True,
     )
     if "gamma" not in {role.name for role in kinds.get(wanted.kind).roles} and actual.ndim > 1:
         for axis in dict.fromkeys((1, actual.ndim - 1)):
@@ -129,6 +133,7 @@ def _propose_outputs(failing: FailingLayer, wanted: Layer) -> Iterator[Candidate
                 f"{failing.label}: apply the layer scale on both sides, or on none",
                 _penalize_score(wanted, 0.05),
                 fitted_values=actual.shape[axis],
+                describes_values=True,
             )
 
 

@@ -42,6 +42,9 @@ class Candidate:
     takes_all_weights: bool = False
     """Whether it gives the layer the subject's weights, whatever differs in them: a candidate that
     says more of them is preferred."""
+    describes_values: bool = False
+    """Whether it says how values differ, by a factor, a constant, an order or a tensor without a
+    name, and not what computes them so: operations that differ, if that is proved, say more."""
     is_random: bool = False
     """Whether it says itself that the output changes between runs."""
 

@@ -12,6 +12,7 @@ import numpy as np
 from parity.defaults import LIMIT
 from parity.explain.proof.error_pattern import ErrorPattern, classify_error
 from parity.explain.proof.layer import Array, Layer
+from parity.explain.proof.region_statements import RegionProof
 from parity.network.table import Row
 from parity.numerics.floor import Floor
 
@@ -91,6 +92,8 @@ class FailingLayer:
     """The subject's operations that give its inputs their shapes, with their lines."""
     earlier_tensors: tuple[Array, ...] = ()
     """The reference's tensors a few operations before, of as many values as it reads or gives."""
+    region: RegionProof | None = None
+    """What the operations before it differ in, if runs of the reference have proved it."""
 
     @cached_property
     def pattern(self) -> ErrorPattern:

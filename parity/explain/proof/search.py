@@ -187,6 +187,15 @@ def find_first_proof(failing: FailingLayer, propose: ProposeCandidates) -> Expla
     return None
 
 
+def find_joint_proof(failing: FailingLayer, propose: ProposeCandidates) -> Explanation | None:
+    """Return all candidates as one proof, if together they explain the layer."""
+    candidates = tuple(propose(failing))
+    found = try_candidates(failing, candidates) if candidates else None
+    if found is None or found.x_floor_after > failing.limit:
+        return None
+    return Explanation(_error_in_floors(failing, failing.expected, failing.floor), found)
+
+
 def find_stated_proof(failing: FailingLayer, propose: ProposeCandidates) -> Explanation | None:
     """Return the proof by one candidate that the subject states, or by all of them together."""
     found: Attempt | None = None
@@ -460,15 +469,20 @@ def _propagate_floor(layer: Layer, output: Array, floor: Floor) -> Floor:
 
 
 def _error_in_floors(failing: FailingLayer, output: Array, floor: Floor) -> float:
-    """Return the distance of the subject's output from `output`, in floors: the larger ratio.
+    """Return the distance of the subject's output from `output`, in floors."""
+    return measure_in_floors(failing.actual, output, floor, failing.limit)
+
+
+def measure_in_floors(actual: Array, expected: Array, floor: Floor, limit: float) -> float:
+    """Return the distance of two outputs in floors: the larger ratio.
 
     A change may make the layer's values larger or smaller; the floor's largest error is scaled with
     them. It is infinite where shapes differ or values are not finite.
     """
-    error = measure_error(actual=failing.actual, expected=output)
+    error = measure_error(actual=actual, expected=expected)
     if error.mismatch or error.wrong or not error.compared:
         return math.inf
     scale = error.scale / floor.scale if floor.scale else 1.0
     rescaled = replace(floor, max_abs=floor.max_abs * max(scale, 1e-300))
-    judged = judge_error(error, rescaled, limit=failing.limit)
+    judged = judge_error(error, rescaled, limit=limit)
     return max(judged.x_floor, judged.x_floor_max)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.network.kind import Hyperparameter, Kind, Operator, Role
+from parity.network.kinds import activation
 
 Array = NDArray[np.float64]
 
@@ -29,8 +30,16 @@ Step = Callable[[Array, Project, Array, Array, Mapping[str, Any]], tuple[Array, 
 settings, to the next state and cell."""
 
 
-def _sigmoid(data: Array) -> Array:
-    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * data)))
+ACTIVATIONS: Mapping[str, Kind] = {
+    kind.name: kind for kind in activation.KINDS if kind.activation and not kind.roles
+}
+"""What a gate, or a cell, may compute, by the name of its kind."""
+
+
+def _activate(data: Array, hyper: Mapping[str, Any], name: str) -> Array:
+    """Return the function that the setting `name` names, with its defaults."""
+    kind = ACTIVATIONS[hyper[name]]
+    return np.asarray(kind.compute((data,), {}, kind.complete({})))
 
 
 def _lstm_step(
@@ -38,8 +47,9 @@ def _lstm_step(
 ) -> tuple[Array, Array]:
     """Hochreiter and Schmidhuber (1997), with the forget gate of Gers et al. (2000)."""
     i, f, g, o = np.split(inner + project(state), 4, axis=-1)
-    cell = _sigmoid(f) * cell + _sigmoid(i) * np.tanh(g)
-    return np.asarray(_sigmoid(o) * np.tanh(cell)), cell
+    i, f, o = (_activate(each, hyper, "recurrent_activation") for each in (i, f, o))
+    cell = f * cell + i * _activate(g, hyper, "cell_activation")
+    return np.asarray(o * _activate(cell, hyper, "cell_activation")), cell
 
 
 def _gru_step(
@@ -49,9 +59,10 @@ def _gru_step(
     cuDNN.
     """
     (ri, zi, ni), (rh, zh, nh) = (np.split(each, 3, axis=-1) for each in (inner, project(state)))
-    reset, update = _sigmoid(ri + rh), _sigmoid(zi + zh)
+    reset = _activate(ri + rh, hyper, "recurrent_activation")
+    update = _activate(zi + zh, hyper, "recurrent_activation")
     nh = reset * nh if hyper["reset_after"] else np.split(project(reset * state), 3, axis=-1)[2]
-    new = np.tanh(ni + nh)
+    new = _activate(ni + nh, hyper, "cell_activation")
     return (1.0 - update) * new + update * state, cell
 
 
@@ -173,6 +184,11 @@ _SETTINGS = (
 )
 _GATES = Hyperparameter("gates", optional=True)
 """The order of the gates in the weights: `ifgo`, `iofg`, `rzn`, `zrn`."""
+_GATED = (
+    Hyperparameter("recurrent_activation", "sigmoid", optional=True),
+    Hyperparameter("cell_activation", "tanh", optional=True),
+)
+"""The functions of the gates, and of the cell or the new state, as names of kinds."""
 
 KINDS = (
     Kind(
@@ -182,7 +198,7 @@ KINDS = (
         mixes_axes=True,
         phrase="LSTM",
         roles=_list_roles(),
-        hyperparameters=(*_SETTINGS, _GATES),
+        hyperparameters=(*_SETTINGS, _GATES, *_GATED),
         torch_functions=("lstm",),
         onnx=("LSTM",),
     ),
@@ -196,6 +212,7 @@ KINDS = (
         hyperparameters=(
             *_SETTINGS,
             _GATES,
+            *_GATED,
             Hyperparameter("reset_after", True, optional=True),
         ),
         torch_functions=("gru",),

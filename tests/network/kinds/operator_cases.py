@@ -366,6 +366,34 @@ def _gru_with_early_reset(x: torch.Tensor, weights: Tensors) -> torch.Tensor:
     return torch.stack(states, 1)
 
 
+def _gated(x: torch.Tensor, weights: Tensors) -> torch.Tensor:
+    """An LSTM or a GRU whose gates are a hard sigmoid and whose cell is a ReLU, by hand."""
+    state = cell = torch.zeros(2, 4).double()
+    states = []
+    gate = torch.nn.functional.hardsigmoid
+    for time in range(x.shape[1]):
+        inner = (x[:, time] @ weights["kernel"].T).split(4, 1)
+        outer = (state @ weights["recurrent_kernel"].T).split(4, 1)
+        if len(inner) == 4:
+            i, f, g, o = (a + b for a, b in zip(inner, outer, strict=True))
+            cell = gate(f) * cell + gate(i) * torch.relu(g)
+            state = gate(o) * torch.relu(cell)
+        else:
+            r, z = gate(inner[0] + outer[0]), gate(inner[1] + outer[1])
+            state = (1 - z) * torch.relu(inner[2] + r * outer[2]) + z * state
+        states.append(state)
+    return torch.stack(states, 1)
+
+
+def _gated_case(gates: int) -> OperatorCase:
+    return OperatorCase(
+        ((2, 5, 3),),
+        _gated,
+        {"kernel": (4 * gates, 3), "recurrent_kernel": (4 * gates, 4)},
+        {"recurrent_activation": "hard_sigmoid", "cell_activation": "relu"},
+    )
+
+
 def _mask(index: int, data: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Make of the fourth input 1 on its diagonal and 0 elsewhere."""
     return np.eye(*data.shape) if index == 3 else data
@@ -625,6 +653,7 @@ CASES: dict[str, list[OperatorCase]] = {
         _recurrent(torch.lstm, 4, bias=False, start=2),
         _ordered_recurrent(torch.lstm, "iofg", last=True, bidirectional=True),
         _ordered_recurrent(torch.lstm, "ifgo", reverse=True),
+        _gated_case(4),
     ],
     "gru": [
         _recurrent(torch.gru, 3),
@@ -638,6 +667,7 @@ CASES: dict[str, list[OperatorCase]] = {
             {"kernel": (12, 3), "recurrent_kernel": (12, 4), "bias": (12,)},
             {"reset_after": False},
         ),
+        _gated_case(3),
     ],
     "rnn": [
         _of(

@@ -172,18 +172,36 @@ def _sine(op: Op, rng: random.Random) -> Op | None:
     return replace(op, code=f"torch.sin({call(op)})")
 
 
-def _noise(op: Op, rng: random.Random) -> Op | None:
+def _cosine(op: Op, rng: random.Random) -> Op | None:
+    return _add_wave(op, "torch.cos(17.0 * t)")
+
+
+def _waves(op: Op, rng: random.Random) -> Op | None:
+    """Add what is of too many operations for a cause to state them."""
+    return _add_wave(op, "torch.cos(17.0 * t) * torch.sin(13.0 * t) * torch.exp(-t * t)")
+
+
+def _add_wave(op: Op, wave: str) -> Op | None:
     from tests.studies.composed.networks import call
 
     if op.kind not in ("conv", "linear"):
         return None
-    return replace(op, code=f"(lambda t: t + 0.01 * torch.cos(17.0 * t))({call(op)})")
+    return replace(op, code=f"(lambda t: t + 0.01 * {wave})({call(op)})")
 
 
 _ACTIVATION = frozenset({"activation-other", "activation-missing", "activation-extra",
-                         "leaky-relu-slope", READS})  # fmt: skip
+                         "leaky-relu-slope", "operation-left-out", READS})  # fmt: skip
 _SCALED = frozenset(
-    {"operation-extra", "scale", "offset", "constant", "input-scale", "bias", "layer-scale"}
+    {
+        "operation-added",
+        "operation-extra",
+        "scale",
+        "offset",
+        "constant",
+        "input-scale",
+        "bias",
+        "layer-scale",
+    }
 )
 
 CHANGES: tuple[Change, ...] = (
@@ -202,7 +220,8 @@ CHANGES: tuple[Change, ...] = (
     ("difference for sum", _difference, frozenset({"merge-other"})),
     ("branch missing", _branch_missing, frozenset({"branch-missing", "scale"})),
     ("branches swapped", _branches_swapped, frozenset({"output-permuted", "channel-order",
-                                                       "group-order", "concat-order"})),
+                                                       "group-order", "concat-order",
+                                                       "other-tensor"})),
     ("factor", _factor, _SCALED),
     ("offset", _offset, _SCALED),
     ("resize", _resize, frozenset({"setting"})),
@@ -213,9 +232,11 @@ CHANGES: tuple[Change, ...] = (
     ("rows of an embedding", _row_offset, frozenset({"embedding-offset"})),
     ("input moved", _moved, frozenset({"input-moved", "kernel-layout",
                                                      "kernel-flipped", "output-permuted"})),
-    ("layer scale left out", _scale_left_out, frozenset({READS, "layer-left-out", "layer-scale"})),
-    ("sine added", _sine, frozenset({"operation-extra", "activation-extra"})),
-    ("no cause covers: cosine added", _noise, NONE),
+    ("layer scale left out", _scale_left_out, frozenset({READS, "layer-left-out", "layer-scale",
+                                                                "operation-left-out"})),
+    ("sine added", _sine, frozenset({"operation-added", "operation-extra", "activation-extra"})),
+    ("cosine added", _cosine, frozenset({"operation-added"})),
+    ("no cause covers: waves added", _waves, NONE),
 )  # fmt: skip
 
 

@@ -47,7 +47,13 @@ def test_rewritings_raise_no_alarm_and_faults_are_named():
                 report = bench.compare(originals[network.family, network.seed], other)
                 assert report.ok, (kind, name, str(report))
                 break
-        for wanted in ("factor", "epsilon", "heads", "no cause covers: cosine added"):
+        for wanted in (
+            "factor",
+            "epsilon",
+            "heads",
+            "cosine added",
+            "no cause covers: waves added",
+        ):
             change, causes = next((c, n) for k, c, n in faults.CHANGES if k == wanted)
             for network in networks[::-1]:
                 places = [i for i, op in enumerate(network.ops) if change(op, rng) is not None]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from parity.network import kinds
 from parity.network.graph import OPAQUE
+from parity.network.kinds.recurrent import ACTIVATIONS
 from parity.runtimes.keras.events import Event
 from parity.runtimes.keras.node_readers.reading import (
     NodeReading,
@@ -106,6 +108,25 @@ def _recurrent_settings(layer: Any, kind: str) -> dict[str, Any]:
     return hyperparameters
 
 
+def _read_activations(layer: Any) -> dict[str, Any] | None:
+    """Return the activations of a gated layer, where they are not the usual ones.
+
+    None if one of them has no kind.
+    """
+    found = {}
+    for name, attribute, usual in (
+        ("cell_activation", "activation", "tanh"),
+        ("recurrent_activation", "recurrent_activation", "sigmoid"),
+    ):
+        stated = _name(getattr(layer, attribute))
+        kind = kinds.find_by_function("keras", stated)
+        if kind is None or kind.name not in ACTIVATIONS:
+            return None
+        if kind.name != usual:
+            found[name] = kind.name
+    return found
+
+
 def _name(function: Any) -> str:
     return getattr(function, "__name__", type(function).__name__)
 
@@ -113,10 +134,12 @@ def _name(function: Any) -> str:
 def _recurrent(
     kind: str, hyperparameters: dict[str, Any], roles: Mapping[str, str], layer: Any
 ) -> NodeReading:
-    """Return a recurrent layer; one with other activations than the kind has is opaque."""
-    gate = getattr(layer, "recurrent_activation", None)
-    is_known = _name(layer.activation) == "tanh" or bool(hyperparameters.get("relu"))
-    is_known &= gate is None or _name(gate) == "sigmoid"
+    """Return a recurrent layer; one with activations that the kind cannot have is opaque."""
+    if kind in _GATES:
+        activations = _read_activations(layer)
+    else:
+        is_known = _name(layer.activation) == "tanh" or bool(hyperparameters["relu"])
+        activations = {} if is_known else None
     order = {role: "I O" for role in roles.values() if "kernel" in role}
     # Of the input and of the state, with the reset gate behind the product.
     order |= {
@@ -125,8 +148,10 @@ def _recurrent(
         if "bias" in role and hyperparameters.get("reset_after")
     }
     axes = "N C" if hyperparameters["last"] else "N T C"
-    if not is_known:
+    if activations is None:
         kind, hyperparameters = OPAQUE, {}
+    else:
+        hyperparameters = {**hyperparameters, **activations}
     return NodeReading(
         kind, hyperparameters, weight_axes=order, roles_by_name=roles, axes=axes, input_axes="N T C"
     )

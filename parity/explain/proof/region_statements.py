@@ -1,0 +1,303 @@
+"""The operations in which two regions differ, in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+from parity.explain.proof.region import Array, agree
+from parity.explain.proof.region_walk import (
+    Edit,
+    Fragment,
+    SettingDifference,
+    Walk,
+    are_alike,
+    is_passed,
+)
+from parity.network import kinds
+from parity.network.graph import OPAQUE, Graph, Node
+
+MAX_NAMED = 5
+"""The operations of one side up to which a difference is stated: more of them say nothing."""
+
+_SAME_NUMBER = 1e-6
+"""The largest relative difference of numbers that are called the same: float32 holds them."""
+
+
+class Form(Enum):
+    """The form of a difference."""
+
+    LEFT_OUT = auto()
+    """Operations that the reference alone has."""
+    ADDED = auto()
+    """Operations that the subject alone has."""
+    OTHER = auto()
+    """Operations in the place of others."""
+    SETTING = auto()
+    """A setting, or a constant, of one operation."""
+    TENSOR = auto()
+    """Another tensor that is read."""
+    STATE = auto()
+    """A recurrent layer's first state that is not given."""
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A difference in words, as a sentence without its full stop, and the remedy."""
+
+    form: Form
+    text: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class RegionProof:
+    """The differences of a region that were proved, and what the reference gives with them."""
+
+    statements: tuple[Statement, ...]
+    output: Array
+    method: str
+    """How they were proved, as the beginning of a sentence."""
+
+
+def state_difference(walk: Walk, edit: Edit) -> Statement | None:
+    """Return an edit in words; None where there are none, or too many operations."""
+    if not edit.subject:
+        return _state_missing_state(walk, edit)
+    reference, subject = walk.read_fragments(edit)
+    if max(len(reference.nodes), len(subject.nodes)) > MAX_NAMED:
+        return None
+    if not subject.nodes and not reference.nodes:
+        return _state_tensor(walk, edit)
+    shared = {t for end in reference.ends for t in walk.matches.to_subject.get(end, ())}
+    if not subject.nodes and _is_end_of(subject.ends, shared):
+        names = _join([name_operation(node) for node in reference.nodes])
+        verb = "are" if len(reference.nodes) > 1 else "is"
+        before = walk.find_reader(edit.subject)
+        where = "" if before is None else f" before {name_operation(before)}"
+        return Statement(
+            Form.LEFT_OUT,
+            f"{names} {verb} left out{where}",
+            f"apply {_join([_word(node) for node in reference.nodes])}{where}",
+        )
+    if not reference.nodes and edit.reference in walk.matches.to_subject:
+        known = set(walk.matches.to_subject[edit.reference])
+        if known & set(subject.ends):
+            names = _join([name_operation(node) for node in subject.nodes])
+            return Statement(Form.ADDED, f"It also computes {names}", f"leave out {names}")
+    if len(reference.nodes) == len(subject.nodes) == 1:
+        found = _state_single(walk, reference.nodes[0], subject.nodes[0])
+        if found is not None:
+            return found
+        if are_alike(reference.nodes[0], subject.nodes[0]):
+            nodes = reference.nodes[0], subject.nodes[0]
+            return (
+                _state_inputs(walk, *nodes)
+                or _state_shapes(walk, *nodes)
+                or _state_tables(*nodes)
+                or _state_operand(*nodes)
+            )
+    return _state_operations(walk, edit, reference, subject)
+
+
+def _is_end_of(ends: Sequence[str], shared: Collection[str]) -> bool:
+    return len(ends) == 1 and ends[0] in shared
+
+
+def _state_single(walk: Walk, first: Node, second: Node) -> Statement | None:
+    """Return how one operation differs from another."""
+    where = name_operation(second)
+    if are_alike(first, second):
+        differences = walk.compare(first, second)
+        if not differences:
+            return None
+        texts = _join([f"{e.name} is {e.value}, not {e.expected}," for e in differences])
+        remedy = _join([f"set {each.name} to {each.expected}" for each in differences])
+        text = f"{texts} in {where}"
+        return Statement(Form.SETTING, text[:1].upper() + text[1:], f"{where}: {remedy}")
+    if len(first.inputs) != len(second.inputs):
+        return None
+    if walk.pair_inputs(first, second):
+        return None
+    if OPAQUE in (first.kind, second.kind):
+        # Each framework has names of its own, for the same operation too.
+        return Statement(
+            Form.OTHER,
+            f"{where} gives other values than {name_operation(first)} of the same inputs",
+            f"{where}: compute what {name_operation(first)} does",
+        )
+    return Statement(
+        Form.OTHER,
+        f"It computes {name_operation(second)}, not {name_operation(first)}",
+        f"{where}: use {_word(first)}",
+    )
+
+
+def _state_inputs(walk: Walk, first: Node, second: Node) -> Statement | None:
+    """Return what one operation reads, where another reads something else."""
+    pairs = walk.pair_inputs(first, second)
+    if not pairs:
+        return None
+    texts = [
+        f"{name_tensor(walk.subject.graph, other)}, not {_name_for_subject(walk, one)}"
+        for one, other in pairs
+    ]
+    where = name_operation(second)
+    wanted = _join([_name_for_subject(walk, one) for one, _ in pairs])
+    return Statement(Form.TENSOR, f"{where} reads {_join(texts)}", f"{where}: read {wanted}")
+
+
+def _state_missing_state(walk: Walk, edit: Edit) -> Statement:
+    """Return that a recurrent layer has no first state."""
+    where = name_operation(walk.subject.graph.by_id[edit.reader])
+    name = _name_for_subject(walk, edit.reference)
+    return Statement(
+        Form.STATE,
+        f"{where} begins with zeros, not with its initial state, {name}",
+        f"{where}: give it its initial state, {name}",
+    )
+
+
+def _state_shapes(walk: Walk, first: Node, second: Node) -> Statement | None:
+    """Return how the shape of an input was changed otherwise, where the values are the same."""
+    for one, other in zip(first.inputs, second.inputs, strict=True):
+        maker, own_maker = walk.reference.find_producer(one), walk.subject.find_producer(other)
+        if maker is None or own_maker is None or not are_alike(maker, own_maker):
+            continue
+        if not is_passed(maker) or not is_passed(own_maker):
+            continue
+        known = walk.reference.values[0].get(maker.inputs[0])
+        own = walk.subject.values[0].get(own_maker.inputs[0])
+        if known is not None and own is not None and agree(known, own):
+            found = _state_single(walk, maker, own_maker)
+            if found is not None:
+                return found
+    return None
+
+
+def _state_tables(first: Node, second: Node) -> Statement | None:
+    """Return that the constants differ, where nothing else does and they are not known."""
+    tables = [
+        {place for place, value in node.constants.items() if isinstance(value, dict)}
+        for node in (first, second)
+    ]
+    if not tables[0] & tables[1]:
+        return None
+    where = name_operation(second)
+    return Statement(
+        Form.SETTING,
+        f"The table of constants of {where} is not that of {name_operation(first)}",
+        f"{where}: compute its constants as the reference does",
+    )
+
+
+def _state_operand(first: Node, second: Node) -> Statement | None:
+    """Return that an operation computes another operand from the same weights.
+
+    Nothing else can differ in an operation without settings that reads the same, and whose weights
+    are the reference's, which the proof checks.
+    """
+    kind = kinds.properties(second.kind)
+    if kind.hyperparameters or not kind.affine or not first.parameters or not second.parameters:
+        return None
+    where = name_operation(second)
+    names = _join([f"`{each.name}`" for each in second.parameters])
+    return Statement(
+        Form.SETTING,
+        f"{where} computes its operand from {names} otherwise than {name_operation(first)}",
+        f"{where}: compute its operand as the reference does",
+    )
+
+
+def _state_tensor(walk: Walk, edit: Edit) -> Statement | None:
+    """Return which tensor is read, where both sides have both."""
+    reader = walk.find_reader(edit.subject)
+    where = "It" if reader is None else name_operation(reader)
+    other = name_tensor(walk.subject.graph, edit.subject)
+    wanted = _name_for_subject(walk, edit.reference)
+    return Statement(Form.TENSOR, f"{where} reads {other}, not {wanted}", f"{where}: read {wanted}")
+
+
+def _name_for_subject(walk: Walk, tensor: str) -> str:
+    """Return the name of a tensor of the reference, in the subject's words where it has it."""
+    found = walk.matches.to_subject.get(tensor)
+    own = f" ({name_tensor(walk.subject.graph, found[0])} here)" if found else ""
+    return f"{name_tensor(walk.reference.graph, tensor)} of the reference{own}"
+
+
+def _state_operations(
+    walk: Walk, edit: Edit, reference: Fragment, subject: Fragment
+) -> Statement | None:
+    if not subject.nodes:
+        return None
+    own = _join([name_operation(node) for node in subject.nodes])
+    if not reference.nodes:
+        wanted = f"reads {name_tensor(walk.reference.graph, edit.reference)}"
+        remedy = f"read {_name_for_subject(walk, edit.reference)} in place of {own}"
+    else:
+        if sorted(map(_word, reference.nodes)) == sorted(map(_word, subject.nodes)):
+            # They differ in what these words do not say.
+            return None
+        names = _join([name_operation(node) for node in reference.nodes])
+        wanted = f"computes {names}"
+        remedy = f"compute {names} in place of {own}"
+    return Statement(Form.OTHER, f"It computes {own} where the reference {wanted}", remedy)
+
+
+def name_operation(node: Node) -> str:
+    """Return an operation's name and place: `softmax` (net.py:12), with what is special of it."""
+    place = node.source or node.path
+    numbers = [_format_number(v) for k, v in node.constants.items() if k.isdigit()]
+    told = [text for text in numbers if text]
+    stated = [f"{k}={v}" for k, v in node.hyper.items() if isinstance(v, str)]
+    with_numbers = f" with {_join(told)}" if told else ""
+    if node.kind == OPAQUE and stated:
+        with_numbers = f" with {_join(stated)}"
+    return f"`{_word(node)}`{with_numbers} ({place})" if place else f"`{_word(node)}`{with_numbers}"
+
+
+def name_tensor(graph: Graph, tensor: str) -> str:
+    """Return the name of a tensor: that of the operation that makes it, or of the input."""
+    node = graph.producers.get(tensor)
+    while node is not None and is_passed(node) and not node.path and node.inputs:
+        tensor = node.inputs[0]
+        node = graph.producers.get(tensor)
+    if node is None:
+        names = [port.name for port in graph.inputs if port.tensor == tensor]
+        return f"the input `{names[0]}`" if names else "another tensor"
+    place = node.path or node.operation
+    return f"`{place}` ({node.source})" if node.source else f"`{place}`"
+
+
+def _word(node: Node) -> str:
+    if node.kind == OPAQUE:
+        return node.operation
+    return kinds.get(node.kind).phrase or node.kind if kinds.find(node.kind) else node.kind
+
+
+def _format_number(value: Any) -> str:
+    while isinstance(value, list | tuple) and len(value) == 1:
+        (value,) = value
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else ""
+
+
+def compare_constants(first: Node, second: Node) -> list[SettingDifference]:
+    """Return the numbers that two operations of one kind read at one place and that differ."""
+    found = []
+    for place in sorted(first.constants.keys() & second.constants.keys()):
+        wanted, value = (_format_number(n.constants[place]) for n in (first, second))
+        if (
+            wanted
+            and value
+            and not math.isclose(float(wanted), float(value), rel_tol=_SAME_NUMBER, abs_tol=0.0)
+        ):
+            found.append(SettingDifference("the number", value, wanted))
+    return found
+
+
+def _join(texts: Sequence[str]) -> str:
+    texts = list(dict.fromkeys(texts))
+    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"

@@ -1,0 +1,310 @@
+"""The walk from a row backwards to the operations in which two regions differ.
+
+Operations that do the same are passed by; what remains between them and tensors that both sides
+have is a fragment of either side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from parity.explain.proof.region import Array, Matches, Region, list_preferred, rank_axes, rearrange
+from parity.network import kinds
+from parity.network.graph import OPAQUE, Node
+
+MAX_EDITS = 4
+"""The differences of one row up to which they are told apart."""
+
+MAX_FIRST = 6
+"""The pairs of tensors at which two sides may begin to differ that are looked at."""
+
+
+@dataclass(frozen=True)
+class SettingDifference:
+    """A setting of two operations of one kind that differs, or a number that they read."""
+
+    name: str
+    value: str
+    expected: str
+
+
+Compare = Callable[[Node, Node], Sequence[SettingDifference]]
+"""Returns the settings in which an operation of the subject, the second one, differs from one of
+the reference of its kind."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A tensor of the reference's region that the subject has otherwise: its own `subject`.
+
+    An empty one stands for zeros: the subject's recurrent layer `reader` has no such first state.
+    """
+
+    reference: str
+    subject: str
+    reader: str = ""
+
+
+@dataclass
+class Walk:
+    """Finds where two regions differ."""
+
+    reference: Region
+    subject: Region
+    matches: Matches
+    compare: Compare
+    groups: Mapping[str, tuple[Collection[str], Collection[str]]]
+    """The operations that are paired as one, of either side, by each of the reference's."""
+
+    def list_hypotheses(self) -> list[tuple[Edit, ...]]:
+        """Return sets of edits that may make the reference's region the subject's.
+
+        The smallest fragments come first; then those of fewer operations that are passed by, those
+        at which a difference may begin, and all that both sides compute.
+        """
+        found: list[tuple[Edit, ...]] = []
+        ends = self.reference.output, self.subject.output
+        for depth in (64, 32, 16, 8, 6, 5, 4, 3, 2, 1):
+            found.append(tuple(dict.fromkeys(self._walk(*ends, depth))))
+        for pair in self._list_first_differences():
+            found.append(tuple(dict.fromkeys(self._walk(*pair, 64))))
+        whole = (Edit(*ends),)
+        inner = [each for each in dict.fromkeys(found) if 0 < len(each) <= MAX_EDITS]
+        return [*(each for each in inner if each != whole), whole]
+
+    def _list_first_differences(self) -> list[tuple[str, str]]:
+        """Return the first tensors that the subject alone has, each with one of the reference.
+
+        They are of operations of one kind. All that the subject's reads is on both sides, but what
+        the reference's reads is not. A difference begins there that is followed by what is written
+        in two ways.
+        """
+        known = self.matches.to_reference
+        own = [
+            node
+            for node in self.subject.nodes
+            if node.outputs[0] not in known and node.outputs[0] != self.subject.output
+            if node.inputs and not is_passed(node) and all(each in known for each in node.inputs)
+        ]
+        pairs = [
+            (node.outputs[0], other.outputs[0])
+            for other in own
+            for node in self.reference.nodes
+            if node.outputs[0] not in self.matches.to_subject and are_alike(node, other)
+            if node.outputs[0] != self.reference.output
+            if self._have_equal_sizes(node.outputs[0], other.outputs[0])
+        ]
+        return pairs[:MAX_FIRST]
+
+    def _have_equal_sizes(self, one: str, other: str) -> bool:
+        first, second = self.reference.values[0], self.subject.values[0]
+        return one in first and other in second and first[one].size == second[other].size
+
+    def _walk(self, one: str, other: str, depth: int) -> list[Edit]:
+        if other in self.matches.to_subject.get(one, ()):
+            return []
+        edit = [Edit(one, other)]
+        if depth <= 0 or self._is_known(one, other):
+            return edit
+        first, second = self.reference.find_producer(one), self.subject.find_producer(other)
+        if first is None or second is None:
+            return edit
+        if is_passed(first) and not is_passed(second):
+            return self._walk(first.inputs[0], other, depth)
+        if is_passed(second) and not is_passed(first):
+            return self._walk(one, second.inputs[0], depth)
+        pairs = self._pair_group(first, second)
+        if pairs is None:
+            if not _are_equivalent(first, second) or self.compare(first, second):
+                return edit
+            if kinds.properties(first.kind).recurrent:
+                states = self._find_missing_states(first, second)
+                if states:
+                    return states
+            pairs = self.pair_inputs(first, second)
+        if pairs is None:
+            return edit
+        below = [each for pair in pairs for each in self._walk(*pair, depth - 1)]
+        return below or edit
+
+    def _pair_group(self, first: Node, second: Node) -> list[tuple[str, str]] | None:
+        """Return what two groups that compute the same read, where that is no pair of equals.
+
+        Such as a dense layer, and a product and a sum. None for no groups.
+        """
+        ids = self.groups.get(first.id)
+        if ids is None or first.id not in ids[0] or second.id not in ids[1]:
+            return None
+        if len(ids[0]) == len(ids[1]) == 1:
+            return None
+        sides = self.reference.graph, self.subject.graph
+        read = []
+        for graph, own in zip(sides, ids, strict=True):
+            nodes = [node for node in graph.nodes if node.id in own]
+            made = {tensor for node in nodes for tensor in node.outputs}
+            every = dict.fromkeys(tensor for node in nodes for tensor in node.inputs)
+            read.append([tensor for tensor in every if tensor not in made])
+        left = [t for t in read[1] if not set(self.matches.to_reference.get(t, ())) & set(read[0])]
+        rest = [t for t in read[0] if not set(self.matches.to_subject.get(t, ())) & set(read[1])]
+        return [(rest[0], left[0])] if len(rest) == len(left) == 1 else None
+
+    def _find_missing_states(self, first: Node, second: Node) -> list[Edit]:
+        """Return the first states of the reference's recurrent layer that the subject's has not."""
+        if len(first.inputs) <= len(second.inputs) or len(second.inputs) != 1:
+            return []
+        if second.inputs[0] not in self.matches.to_subject.get(first.inputs[0], ()):
+            return []
+        return [Edit(tensor, "", second.id) for tensor in first.inputs[1:]]
+
+    def is_passed_by(self, edit: Edit) -> bool:
+        """Return whether the operations that make an edit's tensors do the same, by themselves."""
+        first = self.reference.find_producer(edit.reference)
+        second = self.subject.find_producer(edit.subject)
+        if first is None or second is None:
+            return False
+        return _are_equivalent(first, second) and not self.compare(first, second)
+
+    def _is_known(self, one: str, other: str) -> bool:
+        """Return whether either tensor is one that the other side has too."""
+        return bool(self.matches.to_subject.get(one) or self.matches.to_reference.get(other))
+
+    def pair_inputs(self, first: Node, second: Node) -> list[tuple[str, str]] | None:
+        """Return the inputs of two operations that are no pair of equals; None if they differ."""
+        if len(first.inputs) != len(second.inputs):
+            return None
+        pairs = list(zip(first.inputs, second.inputs, strict=True))
+        same = [other in self.matches.to_subject.get(one, ()) for one, other in pairs]
+        kind = kinds.properties(first.kind)
+        commutes = kind.joins_branches and not kind.ordered
+        if not commutes or all(same):
+            return [pair for pair, is_same in zip(pairs, same, strict=True) if not is_same]
+        left, rest = list(second.inputs), []
+        for one in first.inputs:
+            partner = next((o for o in left if o in self.matches.to_subject.get(one, ())), None)
+            if partner is None:
+                rest.append(one)
+            else:
+                left.remove(partner)
+        # Of those that differ the nearest in their makers are a pair.
+        if len(rest) == 2 and not self._is_likely(rest[0], left[0]):
+            left.reverse()
+        return list(zip(rest, left, strict=True))
+
+    def _is_likely(self, one: str, other: str) -> bool:
+        first, second = self.reference.find_producer(one), self.subject.find_producer(other)
+        if first is None or second is None:
+            return first is second
+        return first.kind == second.kind
+
+    def find_reader(self, tensor: str) -> Node | None:
+        """Return the subject's first operation in the region that reads a tensor, not a reshape."""
+        readers = [node for node in self.subject.nodes if tensor in node.inputs]
+        for node in readers:
+            if not is_passed(node):
+                return node
+        below = (self.find_reader(node.outputs[0]) for node in readers)
+        return next((node for node in below if node is not None), None)
+
+    # What is left -------------------------------------------------------------------------------
+
+    def read_fragments(self, edit: Edit) -> tuple[Fragment, Fragment]:
+        """Return what either side computes between tensors that both have and the edit's."""
+        return (
+            _read_fragment(self.reference, edit.reference, self.matches.to_subject),
+            _read_fragment(self.subject, edit.subject, self.matches.to_reference),
+        )
+
+    def arrange(self, edit: Edit) -> tuple[Array, Array] | None:
+        """Return the subject's tensor of an edit, on both inputs, in the reference's axes.
+
+        Of several orders of the axes that fit it is that of a tensor that both compute it of, else
+        its own, else that in which both sides are the nearest. None where the sizes differ.
+        """
+        wanted = [each[edit.reference] for each in self.reference.values if edit.reference in each]
+        if not edit.subject and len(wanted) == len(self.reference.values):
+            return np.zeros_like(wanted[0]), np.zeros_like(wanted[1])
+        given = [each[edit.subject] for each in self.subject.values if edit.subject in each]
+        if len(wanted) < 2 or len(given) < 2:
+            return None
+        shape = wanted[0].shape
+        if given[0].size != wanted[0].size:
+            try:
+                first, second = (np.broadcast_to(each, shape) for each in given)
+            except ValueError:
+                return None
+            return np.array(first), np.array(second)
+        orders = list_preferred(given[0].shape, shape)
+        known = self._list_known_orders(edit)
+        fitting = [order for order in orders if rank_axes(order, given[0].shape) in known]
+
+        def measure(order: Sequence[int]) -> float:
+            moved = rearrange(given[0], order, shape)
+            with np.errstate(all="ignore"):
+                return float(np.nan_to_num(np.abs(moved - wanted[0])).mean())
+
+        if fitting:
+            best = fitting[0]
+        elif given[0].shape == shape:
+            best = orders[0]
+        else:
+            best = min(orders, key=measure)
+        return rearrange(given[0], best, shape), rearrange(given[1], best, shape)
+
+    def _list_known_orders(self, edit: Edit) -> set[tuple[int, ...]]:
+        """Return the orders of axes of what both sides compute an edit's tensors of."""
+        found = set()
+        for end in self.read_fragments(edit)[1].ends:
+            for tensor in self.matches.to_reference.get(end, ()):
+                order = self.matches.orders.get((tensor, end))
+                if order is not None:
+                    found.add(order)
+        return found
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """Operations between tensors that both sides have, `ends`, and the tensor of an edit."""
+
+    nodes: tuple[Node, ...]
+    ends: tuple[str, ...]
+
+
+def _read_fragment(region: Region, tensor: str, matched: Mapping[str, Any]) -> Fragment:
+    nodes: dict[str, Node] = {}
+    ends: dict[str, None] = {}
+    waiting = [tensor]
+    while waiting:
+        each = waiting.pop()
+        node = region.find_producer(each)
+        if node is None or each in matched:
+            ends[each] = None
+        elif node.id not in nodes:
+            nodes[node.id] = node
+            waiting += node.inputs
+    order = {node.id: at for at, node in enumerate(region.graph.nodes)}
+    chosen = sorted(nodes.values(), key=lambda node: order[node.id])
+    return Fragment(tuple(n for n in chosen if not is_passed(n)), tuple(ends))
+
+
+def is_passed(node: Node) -> bool:
+    """Return whether an operation only gives its one input another shape or other axes."""
+    kind = kinds.properties(node.kind)
+    return len(node.inputs) == 1 and (kind.passive or kind.returns_input or node.kind == "expand")
+
+
+def _are_equivalent(first: Node, second: Node) -> bool:
+    """Return whether two operations may compute the same: one kind, or both linear layers."""
+    family = kinds.properties(first.kind).family
+    is_linear = family == "linear" and kinds.properties(second.kind).family == family
+    return is_linear or are_alike(first, second)
+
+
+def are_alike(first: Node, second: Node) -> bool:
+    """Return whether two operations are of one kind, or of none and of one name."""
+    if first.kind == OPAQUE or second.kind == OPAQUE:
+        return first.kind == second.kind and first.operation == second.operation
+    return first.kind == second.kind

@@ -1,0 +1,338 @@
+"""The search for operations that differ, by runs of the reference with a few tensors replaced.
+
+It looks at rows that no cause explains, or only numbers that were fitted to them. Where the graphs
+of both sides differ in a few operations, the reference is run with what the subject has in their
+place: they are the cause if the row's output then is the subject's, on both inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.comparison.graphs.layout import move_channels_first
+from parity.comparison.graphs.points import GraphRow
+from parity.comparison.graphs.state import GraphState
+from parity.comparison.graphs.structure import compare_settings, with_padding
+from parity.comparison.graphs.weights import transfer_weights
+from parity.explain.proof.region import (
+    Matches,
+    Region,
+    agree,
+    list_arrangements,
+    rearrange,
+)
+from parity.explain.proof.region_statements import (
+    Form,
+    RegionProof,
+    compare_constants,
+    state_difference,
+)
+from parity.explain.proof.region_walk import Edit, SettingDifference, Walk
+from parity.explain.proof.search import measure_in_floors
+from parity.explain.region_runs import INPUTS, RegionRuns
+from parity.network.alignment import infer_axes
+from parity.network.graph import Graph, Node
+from parity.numerics.floor import Floor
+
+Array = NDArray[Any]
+
+MAX_ROUNDS = 8
+"""The times that the reference is run with edits, for all rows together."""
+
+MAX_ROWS = 16
+"""The rows of one subject that are looked at."""
+
+MAX_VALUES = 1 << 22
+"""The values of all tensors of the regions of one side, of all rows together."""
+
+MAX_FED = 1 << 25
+"""The values of the rows that every run is given: more are not run again."""
+
+MAX_RUN_VALUES = 1 << 29
+"""About the values that the reference's operations give in all rounds; two are always run."""
+
+_BY_RUN = "With it in the reference, on this and a second input"
+_BY_INPUTS = "All that it reads is the reference's, on this and a second input; with it there"
+
+Trial = dict[str, tuple[Array, Array]]
+"""What replaces tensors of the reference, on both inputs."""
+
+Outputs = Sequence[Array]
+"""The reference's output at a row, on both inputs."""
+
+
+@dataclass(frozen=True)
+class RegionRow:
+    """A row to explain, with the floor of the subject's precision there."""
+
+    row: GraphRow
+    floor: Floor
+    limit: float
+
+
+def explain_regions(
+    state: GraphState, runs: RegionRuns, rows: Sequence[RegionRow]
+) -> dict[str, RegionProof]:
+    """Return the proofs of rows of one subject, by row, of those that have one.
+
+    Raises the `ParityError` of a run.
+    """
+    name, subject = state.reference.subject.name, runs.subject
+    graphs = {each: _with_paddings(graph) for each, graph in
+              ((name, state.reference.graph), (subject, state.models[subject].graph))}  # fmt: skip
+    fed = {each: runs.find_fed(each) for each in graphs}
+    if runs.count_fed() > MAX_FED:
+        return {}
+    chosen, wanted = [], {each: dict[str, None]() for each in graphs}
+    left = dict.fromkeys(graphs, MAX_VALUES)
+    for each in rows[:MAX_ROWS]:
+        regions = {
+            side: Region(graph, each.row.tensors[side].tensor, fed[side], ({}, {}))
+            for side, graph in graphs.items()
+        }
+        if not _may_differ(regions[name], regions[subject]):
+            continue
+        for side, region in regions.items():
+            left[side] -= _count_values(region)
+        if min(left.values()) < 0:
+            break
+        chosen.append((each, regions))
+        for side, region in regions.items():
+            constants = (t for node in region.nodes for t in node.constant_ids.values())
+            wanted[side].update(dict.fromkeys((*region.tensors, *constants)))
+    if not chosen:
+        return {}
+    values = {side: runs.read(side, wanted[side]) for side in graphs}
+    searches = {
+        each.row.name: _search_row(state, runs, each, regions, values) for each, regions in chosen
+    }
+    found = {each.row.name: sides[name] for each, sides in chosen}
+    rounds = _count_rounds(state.reference.graph)
+    return _run_searches(runs, name, searches, found, rounds)
+
+
+def _count_rounds(graph: Graph) -> int:
+    """Return how often the reference may be run with edits: fewer times if it is large."""
+    values = sum(int(np.prod(tensor.shape)) for tensor in graph.tensors.values())
+    return min(MAX_ROUNDS, max(MAX_RUN_VALUES // max(INPUTS * values, 1), 2))
+
+
+def _may_differ(reference: Region, subject: Region) -> bool:
+    """Return whether regions may differ in their operations; two that are too long do not."""
+    return bool(reference.nodes) and bool(subject.nodes)
+
+
+def _count_values(region: Region) -> int:
+    shapes = (region.graph.tensors[t].shape for t in region.tensors if t in region.graph.tensors)
+    return sum(int(np.prod(shape)) for shape in shapes)
+
+
+def _with_paddings(graph: Graph) -> Graph:
+    """Return a graph whose operations pad what they read themselves, where they may."""
+    return replace(graph, nodes=tuple(with_padding(graph, node) for node in graph.nodes))
+
+
+def _run_searches(
+    runs: RegionRuns,
+    name: str,
+    searches: Mapping[str, Generator[Trial, Outputs, RegionProof | None]],
+    regions: Mapping[str, Region],
+    rounds: int,
+) -> dict[str, RegionProof]:
+    """Run the trials of all rows side by side, each round one of every row that others allow."""
+    found: dict[str, RegionProof] = {}
+    waiting: dict[str, Trial] = {}
+
+    def advance(row: str, outputs: Outputs | None) -> None:
+        waiting.pop(row, None)
+        try:
+            waiting[row] = next(searches[row]) if outputs is None else searches[row].send(outputs)
+        except StopIteration as end:
+            if end.value is not None:
+                found[row] = end.value
+
+    for row in searches:
+        advance(row, None)
+    for _ in range(rounds):
+        if not waiting:
+            break
+        together: list[str] = []
+        for row, trial in waiting.items():
+            others = [(regions[each], waiting[each]) for each in together]
+            if not any(
+                trial.keys() & {*region.tensors} or other.keys() & {*regions[row].tensors}
+                for region, other in others
+            ):
+                together.append(row)
+        edits = {tensor: pair for row in together for tensor, pair in waiting[row].items()}
+        outputs = runs.read(name, (), edits)
+        for row in together:
+            advance(row, [values[row] for values in outputs])
+    return found
+
+
+def _search_row(
+    state: GraphState,
+    runs: RegionRuns,
+    each: RegionRow,
+    regions: Mapping[str, Region],
+    values: Mapping[str, Sequence[Mapping[str, Array]]],
+) -> Generator[Trial, Outputs, RegionProof | None]:
+    """Yield what to replace in the reference; return the proof of a row, or None."""
+    name, subject, row = state.reference.subject.name, runs.subject, each.row
+    sides = {side: _with_values(runs, side, regions[side], values[side]) for side in regions}
+    partners = {r.tensors[name].tensor: r.tensors[subject].tensor for r in
+                (state.table.by_name(known) for known in runs.rows) if r is not row}  # fmt: skip
+    matches = Matches(sides[name], sides[subject], partners)
+    weights = state.load_weights(name), state.load_weights(subject)
+    compare = _Comparison(sides[name], sides[subject], weights)
+    groups = {node: (pair.reference, pair.other)
+              for pair in state.alignments[subject].pairs for node in pair.reference}  # fmt: skip
+    walk = Walk(sides[name], sides[subject], matches, compare, groups)
+    actual = [known[row.name] for known in values[subject]]
+
+    def measure(outputs: Outputs) -> list[float]:
+        return [
+            measure_in_floors(own, output, each.floor, each.limit)
+            for own, output in zip(actual, outputs, strict=True)
+        ]
+
+    for edits in walk.list_hypotheses():
+        statements = [state_difference(walk, edit) for edit in edits]
+        if any(statement is None for statement in statements):
+            continue
+        if not all(_has_equal_weights(state, walk, edit, subject) for edit in edits):
+            continue
+        told = {edit: s for edit, s in zip(edits, statements, strict=True) if s is not None}
+        if edits[0].reference == sides[name].output:
+            if _is_doubtful(walk, edits[0], told[edits[0]].form):
+                continue
+            return RegionProof(tuple(told.values()), actual[0], _BY_INPUTS)
+        replaced = {edit: walk.arrange(edit) for edit in edits}
+        trial = {e.reference: value for e, value in replaced.items() if value is not None}
+        if len(trial) < len(edits):
+            continue
+        outputs = yield trial
+        if max(measure(outputs)) > each.limit:
+            continue
+        kept = list(edits)
+        for edit in edits:
+            rest = {e.reference: trial[e.reference] for e in kept if e != edit}
+            if not rest:
+                continue
+            without = yield rest
+            if max(measure(without)) <= each.limit:
+                kept.remove(edit)
+                outputs = without
+        return RegionProof(tuple(told[edit] for edit in kept), outputs[0], _BY_RUN)
+    return None
+
+
+def _is_doubtful(walk: Walk, edit: Edit, form: Form) -> bool:
+    """Return whether a difference that ends at the row itself, where no run proves it, is doubtful.
+
+    Of two operations that do the same, what they read was put into the reference, and it did not
+    give the subject's output.
+    """
+    return form is Form.TENSOR or (form is Form.OTHER and walk.is_passed_by(edit))
+
+
+def _with_values(
+    runs: RegionRuns, side: str, region: Region, values: Sequence[Mapping[str, Array]]
+) -> Region:
+    """Return a region with its values: where it ends, those that every run is given."""
+    first, second = (
+        {**known, **runs.read_fed(side, number, without=region.output)}
+        for number, known in enumerate(values)
+    )
+    return replace(region, values=(first, second))
+
+
+def _has_equal_weights(state: GraphState, walk: Walk, edit: Edit, subject: str) -> bool:
+    """Return whether the subject's fragment has the reference's weights, if both have any.
+
+    Each must be what its partners in the reference make it.
+    """
+    if not edit.subject:
+        return True
+    names = [
+        {each.name for node in fragment.nodes for each in node.parameters}
+        - {name for node in fragment.nodes for name in _name_tables(node)}
+        for fragment in walk.read_fragments(edit)
+    ]
+    if not all(names):
+        return True
+    own = state.load_weights(subject)
+    values = state.load_weights(state.reference.subject.name)
+    expected = transfer_weights(state.alignments[subject], values, own)
+    return all(
+        name in expected and agree(np.asarray(expected[name]), np.asarray(own[name]))
+        for name in names[1]
+    )
+
+
+def _name_tables(node: Node) -> set[str]:
+    """Return the weights that an operation reads as constants: `_Comparison` compares them."""
+    values = (value for value in node.constants.values() if isinstance(value, dict))
+    return {str(value["parameter"]) for value in values if "parameter" in value}
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """Compares two operations of one kind: settings, numbers, and tables of constants."""
+
+    reference: Region
+    subject: Region
+    weights: tuple[Mapping[str, Array], Mapping[str, Array]]
+
+    def __call__(self, first: Node, second: Node) -> list[SettingDifference]:
+        graphs = self.reference.graph, self.subject.graph
+        moved = [
+            move_channels_first(graph, node, infer_axes(graph))
+            for graph, node in zip(graphs, (first, second), strict=True)
+        ]
+        found = [
+            SettingDifference(name, str(value), str(expected))
+            for name, expected, value in compare_settings(*moved)
+        ]
+        return found + compare_constants(first, second) + self._compare_tables(first, second)
+
+    def _compare_tables(self, first: Node, second: Node) -> list[SettingDifference]:
+        found = []
+        places = [each.constants.keys() | each.constant_ids.keys() for each in (first, second)]
+        for place in sorted(places[0] & places[1]):
+            wanted = self._find_table(self.reference, self.weights[0], first, place)
+            own = self._find_table(self.subject, self.weights[1], second, place)
+            if wanted is not None and own is not None:
+                found += _compare_table(wanted, own)
+        return found
+
+    @staticmethod
+    def _find_table(
+        region: Region, weights: Mapping[str, Array], node: Node, place: str
+    ) -> Array | None:
+        """Return a constant of an operation, if it has several values that are known."""
+        known = region.values[0].get(node.constant_ids.get(place, ""))
+        value = node.constants.get(place)
+        if known is None and isinstance(value, dict):
+            known = weights.get(str(value.get("parameter")))
+        return None if known is None else np.asarray(known, np.float64)
+
+
+def _compare_table(wanted: Array, own: Array) -> list[SettingDifference]:
+    """Return how a table of constants differs, in the order of its axes that is the nearest."""
+    tables = [rearrange(own, order, wanted.shape)
+              for order in list_arrangements(own.shape, wanted.shape)]  # fmt: skip
+    if not tables or any(agree(wanted, table) for table in tables):
+        return []
+    table = min(tables, key=lambda each: float(np.abs(each - wanted).sum()))
+    wrong = np.argwhere(~np.isclose(table, wanted, rtol=1e-5, atol=0.0))
+    at = tuple(int(index) for index in wrong[0])
+    more = f" ({len(wrong)} of {wanted.size} values differ)"
+    name = f"the value at {list(at)} of the table of constants"
+    return [SettingDifference(name, f"{table[at]:g}", f"{wanted[at]:g}{more}")]

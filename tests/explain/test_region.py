@@ -1,0 +1,403 @@
+"""Operations that differ before a row: which they are, in words, and their proof by runs.
+
+The graphs are built by hand, and NumPy runs them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from parity.explain import region_search
+from parity.explain.diagnosis import explain_by_region
+from parity.explain.proof import region, region_statements, region_walk
+from parity.explain.proof.region_statements import Form
+from parity.explain.region_runs import change_numbers, change_values
+from parity.explain.region_search import RegionRow, explain_regions
+from parity.network import kinds
+from parity.network.graph import OPAQUE, Graph, Node, Parameter, Port, Tensor
+from parity.numerics.floor import Floor
+from parity.processes.graph_requests import TensorPoint
+from tests.explain.samples import draw, failing_layer, pointwise
+
+FLOOR = Floor(1e-7, 1e-6, 1, 1.0)
+GIVEN = draw(2, 6, 6, seed=3)
+OTHER = draw(2, 6, 6, seed=4)
+
+
+def node(name, kind, *inputs, constants=None, weights=(), **hyper):
+    """Return an operation that gives the tensor of its name, on the line of its name."""
+    parameters = tuple(
+        Parameter(each, role, (6,), "float32") for role, each in dict(weights).items()
+    )
+    return Node(name, kind, kind, inputs, (name,), parameters, hyper, "", f"{name}.py:1",
+                constants or {})  # fmt: skip
+
+
+def evaluate(each, values, weights):
+    inputs = [values[tensor] for tensor in each.inputs]
+    for place, number in sorted(each.constants.items()):
+        if not isinstance(number, dict):
+            inputs.insert(int(place), np.asarray(number, np.float64))
+    own = {parameter.role: weights[parameter.name] for parameter in each.parameters}
+    if each.kind == OPAQUE:
+        return np.flip(inputs[0], 2)
+    return kinds.evaluate(each.kind, inputs, own, each.hyper)
+
+
+class Runs:
+    """Runs two graphs by hand on two inputs; `x` and `z` are rows that both sides are given."""
+
+    subject = "other"
+    rows = ("x", "z", "out")
+
+    def __init__(self, graphs, weights):
+        self.graphs, self.weights, self.runs = graphs, weights, 0
+        self.given = [{"x": GIVEN, "z": OTHER}]
+        self.given.append({name: change_values(name, v) for name, v in self.given[0].items()})
+
+    def count_fed(self):
+        return sum(value.size for value in self.given[0].values())
+
+    def find_fed(self, name):
+        return frozenset({"x", "z", "out"})
+
+    def read_fed(self, name, number, *, without):
+        return dict(self.given[number])
+
+    def read(self, name, tensors, edits=None):
+        self.runs += 1
+        found = []
+        for number, given in enumerate(self.given):
+            values = dict(given)
+            if edits:
+                values |= {t: pair[number] for t, pair in edits.items() if t in given}
+            for each in self.graphs[name].nodes:
+                tensor = each.outputs[0]
+                values[tensor] = evaluate(each, values, self.weights[name])
+                if edits and tensor in edits:
+                    values[tensor] = edits[tensor][number]
+            found.append(values)
+        return tuple(found)
+
+
+def build(nodes):
+    tensors = {name: Tensor(name, GIVEN.shape, "float32") for name in ("x", "z")}
+    weights = {p.name: draw(6, seed=9) for each in nodes for p in each.parameters}
+    values = {"x": GIVEN, "z": OTHER}
+    for each in nodes:
+        values[each.id] = evaluate(each, values, weights)
+        tensors[each.id] = Tensor(each.id, values[each.id].shape, "float32")
+    ports = (Port("x", "x"), Port("z", "z"))
+    return Graph("torch", tuple(nodes), tensors, ports, (Port("out", "out"),))
+
+
+def explain(reference, subject, *, weights=None):
+    """Return the proof for the row `out` of two graphs, and the runs."""
+    graphs = {"base": build(reference), "other": build(subject)}
+    values = {
+        name: {p.name: draw(6, seed=9) for each in graph.nodes for p in each.parameters}
+        for name, graph in graphs.items()
+    }
+    values["other"] |= weights or {}
+    row = SimpleNamespace(
+        name="out",
+        tensors={name: TensorPoint("out", "out") for name in graphs},
+    )
+    rows = {name: SimpleNamespace(tensors={side: TensorPoint(name, name) for side in graphs})
+            for name in ("x", "z")}  # fmt: skip
+    rows["out"] = row
+    state = SimpleNamespace(
+        reference=SimpleNamespace(subject=SimpleNamespace(name="base"), graph=graphs["base"]),
+        models={"other": SimpleNamespace(graph=graphs["other"])},
+        table=SimpleNamespace(by_name=rows.__getitem__),
+        alignments={"other": SimpleNamespace(pairs=(), weights=())},
+        load_weights=values.__getitem__,
+    )
+    runs = Runs(graphs, values)
+    found = explain_regions(state, runs, [RegionRow(row, FLOOR, 4.0)])
+    return found.get("out"), runs
+
+
+def stated(reference, subject):
+    proof, _ = explain(reference, subject)
+    assert proof is not None
+    (statement,) = proof.statements
+    return statement.form, statement.text
+
+
+NORM = node("norm", "layer_norm", "x", epsilon=1e-5, axes=[2])
+EXP = node("exp", "exp", "x")
+
+
+@pytest.mark.parametrize(
+    ("reference", "subject", "form", "text"),
+    [
+        (
+            [NORM, node("out", "exp", "norm")],
+            [node("out", "exp", "x")],
+            Form.LEFT_OUT,
+            "`layer_norm` (norm.py:1) is left out before `exp` (out.py:1)",
+        ),
+        (
+            [node("sum", "reduce_sum", "x", axes=[2], keepdims=True),
+             node("div", "div", "x", "sum"), node("out", "exp", "div")],
+            [node("out", "exp", "x")],
+            Form.LEFT_OUT,
+            "`reduce_sum` (sum.py:1) and `div` (div.py:1) are left out before `exp` (out.py:1)",
+        ),
+        (
+            [EXP, node("out", "add", "exp", "z")],
+            [EXP, node("abs", "abs", "z"), node("out", "add", "exp", "abs")],
+            Form.ADDED,
+            "It also computes `abs` (abs.py:1)",
+        ),
+        (
+            [node("round", "round", "x"), node("out", "multiply", "round", constants={"1": 3.0})],
+            [node("floor", "floor", "x"), node("out", "multiply", "floor", constants={"1": 3.0})],
+            Form.OTHER,
+            "It computes `floor` (floor.py:1), not `round` (round.py:1)",
+        ),
+        (
+            [node("soft", "softmax", "x", axis=2), node("out", "exp", "soft")],
+            [node("soft", "softmax", "x", axis=1), node("out", "exp", "soft")],
+            Form.SETTING,
+            "Axis is 1, not 2, in `softmax` (soft.py:1)",
+        ),
+        (
+            [node("mul", "multiply", "x", constants={"1": 28.0}), node("out", "sin", "mul")],
+            [node("mul", "multiply", "x", constants={"1": 27.0}), node("out", "sin", "mul")],
+            Form.SETTING,
+            "The number is 27, not 28, in `multiply` with 27 (mul.py:1)",
+        ),
+        (
+            [EXP, node("sin", "sin", "x"), node("out", "add", "exp", "sin")],
+            [EXP, node("sin", "sin", "exp"), node("out", "add", "exp", "sin")],
+            Form.TENSOR,
+            "`sin` (sin.py:1) reads `exp` (exp.py:1), not the input `x` of the reference (the "
+            "input `x` here)",
+        ),
+        (
+            [node("lift", "unsqueeze", "x", axes=[1]), node("down", "unsqueeze", "z", axes=[2]),
+             node("out", "add", "lift", "down")],
+            [node("lift", "unsqueeze", "x", axes=[2]), node("down", "unsqueeze", "z", axes=[2]),
+             node("out", "add", "lift", "down")],
+            Form.SETTING,
+            "Axes is [2], not [1], in `unsqueeze` (lift.py:1)",
+        ),
+        (
+            [node("a", "sin", "x"), node("out", "exp", "a")],
+            [node("take", "opaque", "x"), node("out", "exp", "take")],
+            Form.OTHER,
+            "`opaque` (take.py:1) gives other values than `sin` (a.py:1) of the same inputs",
+        ),
+        (
+            [node("a", "sin", "x"), node("b", "abs", "a"), node("out", "exp", "b")],
+            [node("c", "cos", "x"), node("d", "sigmoid", "c"), node("out", "exp", "d")],
+            Form.OTHER,
+            "It computes `cos` (c.py:1) and `sigmoid` (d.py:1) where the reference computes `sin` "
+            "(a.py:1) and `abs` (b.py:1)",
+        ),
+    ],
+)  # fmt: skip
+def test_what_differs_is_stated(reference, subject, form, text):
+    assert stated(reference, subject) == (form, text)
+
+
+def test_two_differences_are_two_sentences():
+    reference = [node("a", "sin", "x"), node("b", "exp", "z"), node("out", "sub", "a", "b")]
+    subject = [node("a", "cos", "x"), node("b", "abs", "z"), node("out", "sub", "a", "b")]
+    proof, _ = explain(reference, subject)
+    assert [each.text for each in proof.statements] == [
+        "It computes `cos` (a.py:1), not `sin` (a.py:1)",
+        "It computes `abs` (b.py:1), not `exp` (b.py:1)",
+    ]
+
+
+def test_what_has_no_effect_is_not_said():
+    """Both terms differ; one of them is multiplied by next to nothing."""
+    ends = (
+        node("tiny", "multiply", "b", constants={"1": 1e-12}),
+        node("out", "sub", "a", "tiny"),
+    )
+    reference = [node("a", "sin", "x"), node("b", "exp", "z"), *ends]
+    subject = [node("a", "cos", "x"), node("b", "abs", "z"), *ends]
+    proof, _ = explain(reference, subject)
+    assert [each.text for each in proof.statements] == [
+        "It computes `cos` (a.py:1), not `sin` (a.py:1)"
+    ]
+
+
+def test_what_a_run_does_not_prove_is_not_said():
+    """The operations behind the difference are alike, but the subject's have other weights."""
+    reference = [node("a", "sin", "x"), node("out", "layer_scale", "a", weights={"gamma": "g"})]
+    subject = [node("a", "cos", "x"), node("out", "layer_scale", "a", weights={"gamma": "g"})]
+    assert explain(reference, subject)[0] is not None
+    assert explain(reference, subject, weights={"g": draw(6, seed=1)})[0] is None
+
+
+def test_what_agrees_on_one_input_alone_is_not_said(monkeypatch):
+    reference = [node("a", "sin", "x"), node("out", "exp", "a")]
+    subject = [node("a", "cos", "x"), node("out", "exp", "a")]
+    assert explain(reference, subject)[0] is not None
+    honest = Runs.read
+
+    def read(self, name, tensors, edits=None):
+        first, second = honest(self, name, tensors, edits)
+        if edits:
+            second = {**second, "out": second["out"] + 1e-3}
+        return first, second
+
+    monkeypatch.setattr(Runs, "read", read)
+    assert explain(reference, subject)[0] is None
+
+
+@pytest.fixture
+def transferred(monkeypatch):
+    """The subject's weights are to be those of the same names in the reference."""
+    monkeypatch.setattr(region_search, "transfer_weights", lambda _, values, own: values)
+
+
+@pytest.mark.parametrize("kind", ["layer_scale", "bias_add"])
+def test_weights_that_differ_are_no_difference_of_operations(transferred, kind):
+    role = {"layer_scale": "gamma", "bias_add": "bias"}[kind]
+    reference = [node("out", "layer_scale", "x", weights={"gamma": "g"})]
+    subject = [node("out", kind, "x", weights={role: "g"})]
+    proof, _ = explain(reference, subject)
+    assert proof is not None
+    assert explain(reference, subject, weights={"g": draw(6, seed=1)})[0] is None
+
+
+def test_what_is_computed_otherwise_of_the_same_weights_is_stated(transferred):
+    """No graph shows how: the operand does not depend on the inputs."""
+    each = node("out", "layer_scale", "x", weights={"gamma": "g"})
+    proof, _ = explain([each], [each])
+    (statement,) = proof.statements
+    assert statement.text == (
+        "`layer scale` (out.py:1) computes its operand from `g` otherwise than `layer scale` "
+        "(out.py:1)"
+    )
+
+
+def test_a_difference_is_found_before_what_is_written_in_two_ways():
+    reference = [node("mul", "multiply", "x", constants={"1": 3.0}), node("out", "silu", "mul")]
+    subject = [
+        node("mul", "multiply", "x", constants={"1": 2.0}),
+        node("gate", "sigmoid", "mul"),
+        node("out", "multiply", "mul", "gate"),
+    ]
+    form, text = stated(reference, subject)
+    assert (form, text) == (
+        Form.SETTING,
+        "The number is 2, not 3, in `multiply` with 2 (mul.py:1)",
+    )
+
+
+def test_the_last_of_two_equal_operations_is_left_out():
+    first = [EXP, node("b", "sin", "exp")]
+    reference = [*first, node("c", "sin", "b"), node("out", "abs", "c")]
+    form, text = stated(reference, [*first, node("out", "abs", "b")])
+    assert (form, text) == (Form.LEFT_OUT, "`sin` (c.py:1) is left out before `abs` (out.py:1)")
+
+
+def test_tensors_that_are_equal_on_one_input_alone_are_two(monkeypatch):
+    monkeypatch.setattr("tests.explain.test_region.OTHER", GIVEN)
+    reference = [node("a", "sin", "x"), node("out", "exp", "a")]
+    form, text = stated(reference, [node("a", "sin", "z"), node("out", "exp", "a")])
+    assert form is Form.TENSOR
+    assert "reads the input `z`, not the input `x`" in text
+
+
+def test_values_in_another_order_are_not_another_tensor():
+    turned = node("turn", "transpose", "x", perm=[0, 2, 1])
+    reference = [turned, node("out", "add", "turn", "z")]
+    proof, _ = explain(reference, [node("out", "add", "x", "z")])
+    assert proof is None or Form.TENSOR not in {each.form for each in proof.statements}
+
+
+def test_a_large_difference_is_not_stated(monkeypatch):
+    reference = [node("a", "sin", "x"), node("b", "abs", "a"), node("out", "exp", "b")]
+    subject = [node("c", "cos", "x"), node("d", "sigmoid", "c"), node("out", "exp", "d")]
+    monkeypatch.setattr(region_statements, "MAX_NAMED", 1)
+    assert explain(reference, subject)[0] is None
+
+
+@pytest.mark.parametrize(
+    ("limit", "runs"), [("MAX_VALUES", 0), ("MAX_FED", 0), ("MAX_ROUNDS", 2), ("MAX_ROWS", 0)]
+)
+def test_the_work_is_bounded(monkeypatch, limit, runs):
+    reference = [node("a", "sin", "x"), node("out", "exp", "a")]
+    subject = [node("a", "cos", "x"), node("out", "exp", "a")]
+    monkeypatch.setattr(region_search, limit, 0)
+    proof, done = explain(reference, subject)
+    assert proof is None
+    assert done.runs == runs
+
+
+def test_a_recurrent_layer_without_its_first_state():
+    size = 3
+    weights = {
+        "kernel": draw(4 * size, 6, seed=1),
+        "recurrent_kernel": draw(4 * size, size, seed=2),
+    }
+    walk = region_walk.Walk(*_read_states(weights), lambda *_: [], {})
+    (edits, *_) = walk.list_hypotheses()
+    (edit,) = edits
+    assert (edit.reference, edit.subject) == ("state", "")
+    assert all((each == 0).all() for each in walk.arrange(edit))
+    statement = region_statements.state_difference(walk, edit)
+    assert statement.form is Form.STATE
+    assert "begins with zeros, not with its initial state, `tanh` (state.py:1)" in statement.text
+
+
+def _read_states(weights):
+    """Return the regions of an LSTM with a first state and without, and what is the same."""
+    sides = []
+    for with_state in (True, False):
+        nodes = [node("state", "tanh", "z")] * with_state
+        nodes.append(node("out", "lstm", *(["x", "state"] if with_state else ["x"])))
+        output, state = draw(2, 6, 6, seed=20 + with_state), np.tanh(OTHER)[:1, :2, :3]
+        own = {"x": GIVEN, "z": OTHER, "state": state, "out": output}
+        values = tuple({name: k * value for name, value in own.items()} for k in (1.0, 0.5))
+        tensors = {name: Tensor(name, value.shape, "float32") for name, value in values[0].items()}
+        graph = Graph("torch", tuple(nodes), tensors, (Port("x", "x"), Port("z", "z")), ())
+        sides.append(region.Region(graph, "out", frozenset({"x", "z"}), values))
+    return *sides, region.Matches(*sides, {"x": "x", "z": "z"})
+
+
+def test_a_proof_becomes_an_explanation_and_what_is_not_near_does_not():
+    layer = pointwise("exp")
+    failing = failing_layer(layer, np.exp(layer.inputs[0]) + 1.0)
+    statement = region_statements.Statement(
+        Form.ADDED, "It also computes `add` with 1", "leave it out"
+    )
+    proof = region_statements.RegionProof((statement,), failing.actual, "With it")
+    found = explain_by_region(replace(failing, region=proof))
+    (candidate,) = found.proof.candidates
+    assert candidate.cause == "operation-added"
+    assert found.x_floor_before > 4.0 >= found.proof.x_floor_after
+    wrong = replace(proof, output=failing.actual + 1e-2)
+    assert explain_by_region(replace(failing, region=wrong)) is None
+    assert explain_by_region(failing) is None
+
+
+def test_the_second_input_has_other_numbers_of_the_same_signs():
+    values = draw(4, 5)
+    other = change_values("row", values)
+    assert (np.sign(other) == np.sign(values)).all()
+    assert (other != values).all()
+    places = np.arange(6.0)
+    np.testing.assert_array_equal(change_values("row", places), places)
+    mask = np.array([0.5, -np.inf, 2.0])
+    assert change_values("row", mask)[1] == -np.inf
+
+
+def test_both_sides_have_the_same_second_input_in_any_axes():
+    values = draw(4, 5, 3).astype(np.float32)
+    turned = change_numbers(values.transpose(2, 0, 1))
+    np.testing.assert_array_equal(turned, change_numbers(values).transpose(2, 0, 1))
+    ids = np.arange(5)
+    assert change_numbers(ids) is ids
