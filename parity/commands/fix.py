@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -27,9 +28,9 @@ from parity.comparison.results import Outcome
 from parity.comparison.settings import OWN
 from parity.errors import ChildError, OutputError, ParityError, UsageError
 from parity.explain.graph_layers import GraphFinding
-from parity.explain.repair.changes import LayerRepair, derive_repairs
+from parity.explain.repair.changes import LayerRepair, derive_repairs, join_repairs
 from parity.explain.repair.plan import ModelRepair, SourceFiles, plan_repair
-from parity.explain.repair.source import CallPlace, format_patch
+from parity.explain.repair.source import CallPlace, describe_edit, format_patch
 from parity.numerics.npz import load_npz, save_npz
 from parity.processes.children import Children
 from parity.processes.references import FILE, WEIGHTS, parse_reference
@@ -41,8 +42,8 @@ Array = NDArray[Any]
 MAX_ROUNDS = 12
 """How often `--all` compares and repairs."""
 
-MAX_ALTERNATIVES = 4
-"""How many places of one source line are tried for one repair."""
+MAX_ALTERNATIVES = 12
+"""How many changes of the source are tried for one cause at one place of it, in one round."""
 
 UNSEEN_INPUTS = 2
 """The number of inputs, other than the one of the search, on which a repair is accepted."""
@@ -143,6 +144,10 @@ class _Repairer:
     tried: set[str] = field(default_factory=set)
     _count: int = 0
     _round: _Round = field(default_factory=lambda: _Round(""))
+    _failing: frozenset[str] = frozenset()
+    """The layers that fail in the comparison of this round."""
+    _trials: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """How many changes were tried in this round, by cause and line."""
 
     def run(self) -> Repaired:
         name, _, reference = self.request.name_models()[1]
@@ -205,6 +210,8 @@ class _Repairer:
             # values are those of the next comparison.
             added = [each for each in planned if each.texts and each.adds_weights]
             planned = added or planned
+            self._failing = _failing_rows(findings)
+            self._trials.clear()
             changed = candidate
             for each in planned:
                 if each.is_empty:
@@ -279,30 +286,42 @@ class _Repairer:
         self, candidate: _Candidate, planned: ModelRepair, changes: tuple[str, ...]
     ) -> _Candidate:
         """Return the candidate with the first text after which the layer is right."""
-        options = []
-        for file, text in planned.texts[:MAX_ALTERNATIVES]:
+        options: list[tuple[str, str]] = []
+        key = planned.repair.cause, planned.line
+        for file, text in planned.texts:
             before = candidate.texts.get(file) or _read_text(Path(file))
             base = self._round.texts.get(file) or _read_text(Path(file))
             # The texts were made of the file as it was at the beginning of this round.
             merged = _merge(base, text, before)
-            if merged is not None and merged not in self.tried and merged != before:
+            if merged == before and before != base:
+                # Another layer's repair has changed what makes both.
+                return candidate
+            if merged is not None and merged not in self.tried and (file, merged) not in options:
                 options.append((file, merged))
-        if len(options) == 1:
+        if len(options) == 1 and not planned.is_shared:
             ((file, text),) = options
-            return replace(candidate, texts={**candidate.texts, file: text}, changes=changes)
-        for file, text in options:
-            tried = replace(candidate, texts={**candidate.texts, file: text}, changes=changes)
             self.tried.add(text)
-            quick = replace(self.request, explain=False)
-            try:
-                with self._compare(tried, quick) as (_, _, findings, report):
-                    failing = {each.layer for each in findings.divergences}
-                    if report.ok or planned.repair.row not in failing:
-                        return tried
-            except ParityError:
-                continue
+            return _with_text(candidate, file, text, changes)
+        for file, text in options:
+            if self._trials[key] >= MAX_ALTERNATIVES:
+                break
+            self._trials[key] += 1
+            tried = _with_text(candidate, file, text, changes)
+            self.tried.add(text)
+            if self._improves(tried, planned.repair.row):
+                return tried
         self._note_by_hand(planned)
         return candidate
+
+    def _improves(self, tried: _Candidate, row: str) -> bool:
+        """Return whether a layer is right after a change, and none is wrong that was right."""
+        try:
+            with self._compare(tried, replace(self.request, explain=False)) as found:
+                _, _, findings, report = found
+                failing = _failing_rows(findings)
+                return report.ok or (row not in failing and failing <= self._failing)
+        except ParityError:
+            return False
 
     def _write_file(
         self,
@@ -363,7 +382,8 @@ class _Repairer:
     def _note_by_hand(self, planned: ModelRepair) -> None:
         repair = planned.repair
         where = f"{planned.place}: " if planned.place else ""
-        self.by_hand[f"{where}{repair.cause}: {repair.text}. {repair.remedy}"] = None
+        line = f" ({planned.line})" if planned.line else ""
+        self.by_hand[f"{where}{repair.cause}: {repair.text}. {repair.remedy}{line}"] = None
 
     # Comparisons ---------------------------------------------------------------------------------
 
@@ -515,6 +535,14 @@ class _RepairPreparation(Preparation):
         return super()._load_in(subject)
 
 
+def _with_text(candidate: _Candidate, file: str, text: str, changes: tuple[str, ...]) -> _Candidate:
+    """Return a candidate with another text of a source file; the last change says what it is."""
+    before = candidate.texts.get(file) or _read_text(Path(file))
+    edit = describe_edit(before, text, Path(file).name)
+    changes = (*changes[:-1], f"{changes[-1]} ({edit})")
+    return replace(candidate, texts={**candidate.texts, file: text}, changes=changes)
+
+
 def _derive(findings: Sequence[GraphFinding], name: str) -> list[LayerRepair]:
     """Return what undoes the proved causes of a subject, each once."""
     found: dict[tuple[str, str], LayerRepair] = {}
@@ -524,7 +552,20 @@ def _derive(findings: Sequence[GraphFinding], name: str) -> list[LayerRepair]:
             continue
         for repair in derive_repairs(finding.layer, proof):
             found.setdefault((repair.row, repair.text), repair)
+    return _join_settings(list(found.values()))
+
+
+def _join_settings(repairs: Sequence[LayerRepair]) -> list[LayerRepair]:
+    """Return the repairs with those of one layer's settings as one: neither is enough alone."""
+    found: dict[object, LayerRepair] = {}
+    for number, each in enumerate(repairs):
+        key: object = each.row if each.hyper and not each.kind else number
+        found[key] = join_repairs(found[key], each) if key in found else each
     return list(found.values())
+
+
+def _failing_rows(findings: GraphFindings) -> frozenset[str]:
+    return frozenset(each.layer for each in findings.divergences if each.layer is not None)
 
 
 def _describe_rest(report: Report) -> str:

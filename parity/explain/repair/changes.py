@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,27 @@ from parity.explain.proof.layer import Array, Layer
 from parity.explain.proof.search import Attempt
 from parity.network import kinds
 from parity.network.kind import tuples_to_lists
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number in an operation: `old` is the subject's, `new` the reference's."""
+
+    place: int
+    old: float
+    new: float
+
+
+@dataclass(frozen=True)
+class MissingOperation:
+    """An operation of the reference on the input at `place`, which the subject lacks.
+
+    `number` is what it computes with, its second input; None for one of one input.
+    """
+
+    kind: str
+    place: int
+    number: float | None = None
 
 
 @dataclass(frozen=True)
@@ -37,6 +58,8 @@ class LayerRepair:
     moves_weights: bool = False
     changes_data: bool = False
     """Whether the layer reads or gives other values, as by an operation too many beside it."""
+    numbers: tuple[Number, ...] = ()
+    missing: tuple[MissingOperation, ...] = ()
 
 
 def derive_repairs(failing: FailingLayer, proof: Attempt) -> tuple[LayerRepair, ...]:
@@ -60,18 +83,61 @@ def _derive(failing: FailingLayer, candidate: Candidate) -> LayerRepair:
         changed.input_transforms != layer.input_transforms
         or changed.output_transforms != layer.output_transforms
     )
-    return LayerRepair(
-        plain.subject,
-        plain.row,
-        plain.cause,
-        plain.text,
-        plain.remedy,
-        hyper,
-        wanted,
-        _changed_weights(layer, changed),
-        moves,
-        moves or any(a is not b for a, b in zip(layer.inputs, changed.inputs, strict=False)),
+    inputs_differ = any(a is not b for a, b in zip(layer.inputs, changed.inputs, strict=False))
+    return replace(
+        plain,
+        hyper=hyper,
+        kind=wanted,
+        roles=_changed_weights(layer, changed),
+        moves_weights=moves,
+        changes_data=moves or inputs_differ,
+        numbers=tuple(_find_numbers(layer, changed)),
+        missing=tuple(_find_missing(failing, changed)),
     )
+
+
+def join_repairs(first: LayerRepair, second: LayerRepair) -> LayerRepair:
+    """Return two changes of one layer's settings as one."""
+    return replace(
+        first,
+        cause=f"{first.cause}+{second.cause}",
+        text=f"{first.text}; and {second.text[:1].lower()}{second.text[1:]}",
+        remedy=f"{first.remedy}; {second.remedy}",
+        hyper={**first.hyper, **second.hyper},
+        roles=tuple(dict.fromkeys((*first.roles, *second.roles))),
+        moves_weights=first.moves_weights or second.moves_weights,
+        changes_data=first.changes_data or second.changes_data,
+        numbers=(*first.numbers, *second.numbers),
+        missing=(*first.missing, *second.missing),
+    )
+
+
+def _find_numbers(layer: Layer, changed: Layer) -> Iterator[Number]:
+    """Yield the numbers of the code that a candidate changes."""
+    if len(layer.inputs) != len(changed.inputs):
+        return
+    for place in sorted(layer.constants & changed.constants):
+        new, old = layer.find_number(place), changed.find_number(place)
+        if isinstance(new, float) and isinstance(old, float) and new != old:
+            yield Number(place, shorten(old), shorten(new))
+
+
+def _find_missing(failing: FailingLayer, changed: Layer) -> Iterator[MissingOperation]:
+    """Yield the reference's operations without which a candidate gives the layer its inputs."""
+    for place, missing in failing.missing_input_layers.items():
+        if place >= len(changed.inputs) or changed.inputs[place] is not missing.inputs[0]:
+            continue
+        number = missing.find_number(1)
+        if len(missing.inputs) == 1:
+            yield MissingOperation(missing.kind, place)
+        elif len(missing.inputs) == 2 and isinstance(number, float):
+            yield MissingOperation(missing.kind, place, shorten(number))
+
+
+def shorten(number: float) -> float:
+    """Return a number as code writes it: 1e-06 for the float32 that is nearest to that."""
+    single = np.float32(number)
+    return float(str(single)) if float(single) == number else number
 
 
 def _changed_settings(layer: Layer, changed: Layer) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import ast
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,14 @@ import numpy as np
 
 from parity.comparison.graphs.points import GraphRow
 from parity.comparison.graphs.state import GraphState
-from parity.comparison.graphs.structure import locate, main_node
+from parity.comparison.graphs.structure import locate, main_node, with_padding
 from parity.comparison.graphs.weights import transfer_weights
+from parity.explain.repair import literals, statements
 from parity.explain.repair import source as sources
 from parity.explain.repair.arguments import to_arguments, to_attributes
-from parity.explain.repair.changes import LayerRepair
+from parity.explain.repair.changes import LayerRepair, MissingOperation
 from parity.explain.repair.source import CallPlace
+from parity.explain.repair.syntax import format_literal
 from parity.network import kinds
 from parity.network.alignment import families
 from parity.network.graph import Graph, Node
@@ -41,6 +45,10 @@ class ModelRepair:
     texts: tuple[tuple[str, str], ...] = ()
     adds_weights: bool = False
     """Whether the changed source has a weight that the present one lacks."""
+    is_shared: bool = False
+    """Whether the line or the call that is changed makes other operations of the model too."""
+    line: str = ""
+    """`net.py:12: the line as it is`, where the source is known."""
 
     @property
     def is_empty(self) -> bool:
@@ -60,6 +68,27 @@ class SourceFiles:
         name, _, line = node.source.rpartition(":")
         found = [file for file in self.texts if Path(file).name == name]
         return (found[0], int(line)) if len(found) == 1 and line.isdigit() else None
+
+    def find_layer_class(self, node: Node, argument: str = "") -> CallPlace | None:
+        """Return the call that constructs the framework's own layer of a node.
+
+        None where a class of the user's computes it, unless its own `__init__` has the argument.
+        """
+        place = self.places.get(node.path)
+        if place is None or place.file not in self.texts:
+            return None
+        own = re.compile(rf"^\s*class {re.escape(place.made)}\b", re.MULTILINE)
+        if any(own.search(text) for text in self.texts.values()):
+            return place if argument and argument in place.parameters else None
+        return place
+
+    def quote_line(self, node: Node) -> str:
+        """Return the file, the number and the text of the line of a node; empty if not known."""
+        line = self.find_line(node)
+        lines = [] if line is None else self.texts[line[0]].splitlines()
+        if line is None or not 0 < line[1] <= len(lines):
+            return ""
+        return f"{Path(line[0]).name}:{line[1]}: {lines[line[1] - 1].strip()}"
 
 
 def plan_repair(
@@ -85,9 +114,55 @@ def plan_repair(
     if suffix:
         settings = _plan_settings(repair, node, spatial) if framework == "keras" else {}
         return ModelRepair(repair, place, weights, settings=settings)
-    texts = tuple(dict.fromkeys(_plan_texts(repair, node, chain, files, framework, spatial)))
-    adds = "bias" in repair.roles and node.find_parameter("bias") is None
-    return ModelRepair(repair, place, weights, texts=texts, adds_weights=adds)
+    siblings = _find_siblings(state, subject, node, files)
+    texts = dict.fromkeys(
+        (
+            *_plan_texts(repair, node, chain, files, framework, spatial, siblings),
+            *_plan_statements(repair, node, graph, files),
+        )
+    )
+    unchanged = {(file, text) for file, text in files.texts.items()}
+    return ModelRepair(
+        repair,
+        place,
+        weights,
+        texts=tuple(each for each in texts if each not in unchanged),
+        adds_weights="bias" in repair.roles and node.find_parameter("bias") is None,
+        is_shared=len(siblings) > 1 or _shares_line(graph, node),
+        line=files.quote_line(node),
+    )
+
+
+@dataclass(frozen=True)
+class _Sibling:
+    """One of the operations that one call in the source constructs, and what it should have."""
+
+    node: Node
+    wanted: Mapping[str, Any]
+    sizes: tuple[int, ...]
+
+
+def _find_siblings(
+    state: GraphState, subject: str, node: Node, files: SourceFiles
+) -> list[_Sibling]:
+    """Return the paired operations whose layers the call of a node's layer constructs."""
+    place, graph = files.places.get(node.path), state.models[subject].graph
+    found: dict[str, _Sibling] = {}
+    for row in state.table.rows if place is not None else ():
+        own = main_node(graph, row.nodes.get(subject, ()))
+        if own is None or own.kind != node.kind or files.places.get(own.path) != place:
+            continue
+        reference = state.reference.graph
+        wanted = with_padding(reference, reference.by_id[row.node]).hyper
+        found.setdefault(own.path, _Sibling(own, wanted, _spatial_sizes(state, subject, row, ())))
+    order = {each.id: at for at, each in enumerate(graph.nodes)}
+    return sorted(found.values(), key=lambda each: order[each.node.id])
+
+
+def _shares_line(graph: Graph, node: Node) -> bool:
+    """Return whether other operations of a node's kind are written on its line, as in a loop."""
+    same = [each for each in graph.nodes if each.source == node.source and each.kind == node.kind]
+    return len(same) > 1
 
 
 # Weights ------------------------------------------------------------------------------------------
@@ -270,13 +345,14 @@ def _plan_texts(
     files: SourceFiles,
     framework: str,
     sizes: Sequence[int],
+    siblings: Sequence[_Sibling],
 ) -> Iterator[tuple[str, str]]:
     """Yield each file that could be changed, and its new text."""
     if repair.kind:
         kind, hyper = repair.kind, repair.hyper
         yield from _change_operation(node, kind, hyper, files, framework)
     elif repair.hyper:
-        yield from _change_settings(repair, node, files, framework, sizes)
+        yield from _change_settings(repair, node, files, framework, sizes, siblings)
     if not repair.kind and not repair.hyper:
         if chain.surplus is not None:
             yield from _remove_activation(chain.surplus, files, framework)
@@ -332,15 +408,24 @@ def _remove_added(
 
 
 def _change_settings(
-    repair: LayerRepair, node: Node, files: SourceFiles, framework: str, sizes: Sequence[int]
+    repair: LayerRepair,
+    node: Node,
+    files: SourceFiles,
+    framework: str,
+    sizes: Sequence[int],
+    siblings: Sequence[_Sibling],
 ) -> Iterator[tuple[str, str]]:
     hyper = {**node.hyper, **repair.hyper}
     yield from _leave_out_arguments(repair, node, files)
     arguments = to_arguments(framework, node.kind, repair.hyper, hyper, sizes)
     if arguments is None:
         return
-    place = files.places.get(node.path)
-    if place is not None and place.file in files.texts:
+    place = files.find_layer_class(node, next(iter(arguments), ""))
+    if place is not None:
+        computed = sources.find_computed(files.texts[place.file], place, arguments)
+        for name, value in computed.items():
+            # What the argument is computed from, ahead of one value for all that the call makes.
+            yield from _change_computed(name, value, repair, node, files, framework, siblings)
         text = sources.change_constructor(files.texts[place.file], place, arguments)
         if text is not None:
             line = files.find_line(node)
@@ -357,6 +442,33 @@ def _change_settings(
             files.texts[line[0]], line[1], (*names, node.operation), arguments
         ):
             yield line[0], text
+
+
+def _change_computed(
+    name: str,
+    value: ast.expr,
+    repair: LayerRepair,
+    node: Node,
+    files: SourceFiles,
+    framework: str,
+    siblings: Sequence[_Sibling],
+) -> Iterator[tuple[str, str]]:
+    """Yield the texts in which an argument that is no literal gets other values.
+
+    The loop that gives the layers of one call theirs gets the reference's, in order.
+    """
+    place = files.places[node.path]
+    text = files.texts[place.file]
+    wanted = []
+    for each in siblings:
+        right = {key: each.wanted.get(key) for key in repair.hyper}
+        if None in right.values():
+            continue
+        found = to_arguments(framework, node.kind, right, {**each.node.hyper, **right}, each.sizes)
+        wanted.append((found or {}).get(name))
+    if len(wanted) == len(siblings) and None not in wanted:
+        for changed in literals.change_looped_list(text, value, wanted):
+            yield place.file, changed
 
 
 def _leave_out_arguments(
@@ -380,8 +492,8 @@ def _change_operation(
 ) -> Iterator[tuple[str, str]]:
     """Yield the texts in which an operation is one of another kind."""
     target, found = kinds.get(wanted), kinds.find(node.kind)
-    place = files.places.get(node.path)
-    if place is not None and place.file in files.texts and found is not None:
+    place = files.find_layer_class(node)
+    if place is not None and found is not None:
         text = files.texts[place.file]
         classes, own = getattr(target, framework), getattr(found, framework)
         # `nn.Conv2d` has no activation; `Conv2D(activation=…)` has.
@@ -494,6 +606,108 @@ def _add_activation(
             files.texts[line[0]], line[1], names, kind.torch_functions[0]
         ):
             yield line[0], text
+
+
+# Statements ---------------------------------------------------------------------------------------
+
+
+def _plan_statements(
+    repair: LayerRepair, node: Node, graph: Graph, files: SourceFiles
+) -> Iterator[tuple[str, str]]:
+    """Yield the texts in which a value, an operand or an order of a node's line is another one.
+
+    What the cause suggests is tried at the line, wherever it is written: in a layer's call, in a
+    function's, or in an expression.
+    """
+    before = [graph.producers[each] for each in node.inputs if each in graph.producers]
+    found = dict.fromkeys(files.find_line(each) for each in (node, *before))
+    lines = [each for each in found if each is not None]
+    for file, line in lines[:1]:
+        for number in repair.numbers:
+            for text in literals.change_values(files.texts[file], line, number.old, number.new):
+                yield file, text
+    if not repair.kind:
+        for name, new in repair.hyper.items():
+            yield from _change_written(name, new, node, graph, files)
+    for missing in repair.missing:
+        for file, line in lines:
+            for text in _insert_operation(missing, node, graph, files.texts[file], line):
+                yield file, text
+    if repair.changes_data:
+        yield from _change_joining_class(before, files)
+        if families.is_ordered(node.kind):
+            for file, line in lines[:1]:
+                for text in statements.reorder_items(files.texts[file], line):
+                    yield file, text
+
+
+def _change_written(
+    name: str, new: Any, node: Node, graph: Graph, files: SourceFiles
+) -> Iterator[tuple[str, str]]:
+    """Yield the texts in which the value of a setting is another where it is written."""
+    kind = kinds.find(node.kind)
+    old = None if kind is None else kind.complete(node.hyper).get(name)
+    places = [files.find_line(node)]
+    constructor = files.places.get(node.path)
+    if constructor is not None and constructor.file in files.texts:
+        places.append((constructor.file, constructor.line))
+    for place in places if old is not None else ():
+        if place is None:
+            continue
+        rank = len(graph.tensors[node.inputs[0]].shape) if node.inputs else 0
+        for before, after in _spell(name, old, new, rank):
+            for text in literals.change_values(files.texts[place[0]], place[1], before, after):
+                yield place[0], text
+
+
+def _spell(name: str, old: Any, new: Any, rank: int) -> Iterator[tuple[Any, Any]]:
+    """Yield how code may write a value and the one in its place: axes count from both ends."""
+    yield old, new
+    if name == "axis" and isinstance(old, int) and isinstance(new, int) and rank:
+        old, new = old % rank, new % rank
+        yield old, new
+        yield old - rank, new - rank
+        # The reference may have its axes in another order.
+        for other in range(rank):
+            if other not in (old, new):
+                yield old, other
+                yield old - rank, other - rank
+
+
+def _insert_operation(
+    missing: MissingOperation, node: Node, graph: Graph, text: str, line: int
+) -> Iterator[str]:
+    """Yield the source with an operation of the reference on one operand of a line."""
+    kind, own = kinds.get(missing.kind), kinds.find(node.kind)
+    wrap: Callable[[str], str] | None = None
+    if missing.number is None:
+        own_functions = kind.keras_functions if graph.framework == "keras" else ()
+        name = next(iter((*own_functions, *kind.torch_functions)), "")
+        is_activation = kind.activation or kind.family == "activation"
+        wrap = statements.write_call(text, graph.framework, name, is_activation=is_activation)
+    elif kind.python_operator:
+        wrap = statements.write_arithmetic(kind.python_operator, format_literal(missing.number))
+    if wrap is None:
+        return
+    names = [node.operation, node.path.rpartition("/")[2].rpartition(".")[2]]
+    if own is not None:
+        names += [*own.torch_functions, *own.keras_functions, *own.keras]
+    operator = "" if own is None else own.python_operator
+    yield from statements.wrap_operand(text, line, wrap, names, operator, missing.place)
+
+
+def _change_joining_class(before: Sequence[Node], files: SourceFiles) -> Iterator[tuple[str, str]]:
+    """Yield the texts in which a Keras layer that joins branches is another such layer."""
+    joins = [each for each in kinds.registry().values() if each.joins_branches and not each.ordered]
+    classes = [name for each in joins for name in each.keras]
+    for each in before:
+        place = files.find_layer_class(each)
+        if place is None or place.made not in (*classes, "Average"):
+            continue
+        for name in classes:
+            text = sources.change_constructor(files.texts[place.file], place, {}, name)
+            if text is not None and name != place.made:
+                yield place.file, text
 
 
 def _spatial_sizes(
