@@ -29,8 +29,9 @@ from parity.comparison.settings import OWN
 from parity.errors import ChildError, OutputError, ParityError, UsageError
 from parity.explain.graph_layers import GraphFinding
 from parity.explain.repair.changes import LayerRepair, derive_repairs, join_repairs
-from parity.explain.repair.plan import ModelRepair, SourceFiles, plan_repair
+from parity.explain.repair.plan import ModelRepair, plan_repair
 from parity.explain.repair.source import CallPlace, describe_edit, format_patch
+from parity.explain.repair.source_files import SourceFiles
 from parity.numerics.npz import load_npz, save_npz
 from parity.processes.children import Children
 from parity.processes.references import FILE, WEIGHTS, parse_reference
@@ -146,6 +147,8 @@ class _Repairer:
     _round: _Round = field(default_factory=lambda: _Round(""))
     _failing: frozenset[str] = frozenset()
     """The layers that fail in the comparison of this round."""
+    _in_parity: _Candidate | None = None
+    """The candidate that the last trial has found in parity."""
     _trials: Counter[tuple[str, str]] = field(default_factory=Counter)
     """How many changes were tried in this round, by cause and line."""
 
@@ -194,6 +197,8 @@ class _Repairer:
 
     def _improve(self, candidate: _Candidate) -> Repaired | tuple[_Candidate | None, str]:
         """Compare once; return the candidate with what that proved undone, or None and why not."""
+        if candidate is self._in_parity:
+            return None, ""
         with self._compare(candidate, self.request) as (state, runner, findings, report):
             if report.ok:
                 if candidate.changes:
@@ -298,10 +303,6 @@ class _Repairer:
                 return candidate
             if merged is not None and merged not in self.tried and (file, merged) not in options:
                 options.append((file, merged))
-        if len(options) == 1 and not planned.is_shared:
-            ((file, text),) = options
-            self.tried.add(text)
-            return _with_text(candidate, file, text, changes)
         for file, text in options:
             if self._trials[key] >= MAX_ALTERNATIVES:
                 break
@@ -317,9 +318,13 @@ class _Repairer:
         """Return whether a layer is right after a change, and none is wrong that was right."""
         try:
             with self._compare(tried, replace(self.request, explain=False)) as found:
-                _, _, findings, report = found
+                state, _, findings, report = found
                 failing = _failing_rows(findings)
-                return report.ok or (row not in failing and failing <= self._failing)
+                self._in_parity = tried if report.ok else None
+                # A layer that has lost its partner is not right.
+                is_paired = any(each.name == row for each in state.table.rows)
+                is_right = is_paired and row not in failing and failing <= self._failing
+                return report.ok or is_right
         except ParityError:
             return False
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from parity.explain.proof.candidate import Candidate
 from parity.explain.proof.failing_layer import FailingLayer
-from parity.explain.proof.layer import Array, Layer
+from parity.explain.proof.layer import Array, Layer, evaluate
 from parity.explain.proof.search import Attempt
 from parity.network import kinds
 from parity.network.kind import tuples_to_lists
@@ -60,6 +61,10 @@ class LayerRepair:
     """Whether the layer reads or gives other values, as by an operation too many beside it."""
     numbers: tuple[Number, ...] = ()
     missing: tuple[MissingOperation, ...] = ()
+    factor: float | None = None
+    """The number by which what the layer reads or gives is multiplied too often."""
+    offset: float | None = None
+    """The number that is added to what the layer reads or gives."""
 
 
 def derive_repairs(failing: FailingLayer, proof: Attempt) -> tuple[LayerRepair, ...]:
@@ -93,6 +98,8 @@ def _derive(failing: FailingLayer, candidate: Candidate) -> LayerRepair:
         changes_data=moves or inputs_differ,
         numbers=tuple(_find_numbers(layer, changed)),
         missing=tuple(_find_missing(failing, changed)),
+        factor=_compare_values(layer, changed, find_factor) if moves else None,
+        offset=_compare_values(layer, changed, find_offset) if moves else None,
     )
 
 
@@ -110,6 +117,42 @@ def join_repairs(first: LayerRepair, second: LayerRepair) -> LayerRepair:
         numbers=(*first.numbers, *second.numbers),
         missing=(*first.missing, *second.missing),
     )
+
+
+def _compare_values(
+    layer: Layer, changed: Layer, find: Callable[[Array, Array], float | None]
+) -> float | None:
+    """Return what a candidate does to the values that the layer reads, or else gives."""
+    if layer.inputs and changed.input_transforms != layer.input_transforms:
+        return find(layer.data, changed.data)
+    try:
+        with np.errstate(all="ignore"):
+            return find(evaluate(layer), evaluate(changed))
+    except (ValueError, KeyError, IndexError):
+        return None
+
+
+def find_factor(before: Array, after: Array) -> float | None:
+    """Return the factor, not 1, by which all values differ; None where there is none."""
+    power = float((before * before).sum())
+    if before.shape != after.shape or not power:
+        return None
+    factor = float((before * after).sum()) / power
+    close = np.allclose(after, factor * before, rtol=_SAME, atol=_SAME * np.abs(after).max())
+    return factor if close and not math.isclose(factor, 1.0, rel_tol=_SAME) and factor else None
+
+
+def find_offset(before: Array, after: Array) -> float | None:
+    """Return the number, not 0, by which all values differ; None where there is none."""
+    if before.shape != after.shape or not before.size:
+        return None
+    offset = float((after - before).mean())
+    close = np.allclose(after, before + offset, rtol=_SAME, atol=_SAME * np.abs(after).max())
+    return offset if close and abs(offset) > _SAME * np.abs(after).max() else None
+
+
+_SAME = 1e-9
+"""The rounding of float64 in what a candidate computes."""
 
 
 def _find_numbers(layer: Layer, changed: Layer) -> Iterator[Number]:

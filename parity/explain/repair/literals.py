@@ -25,6 +25,8 @@ class Literal:
     value: Any
     steps: int
     """The names, arguments and attributes between the line and the literal."""
+    divides: bool = False
+    """Whether it is what an expression is divided by, or what is subtracted from it."""
 
 
 def change_values(text: str, line: int, old: Any, new: Any) -> Iterator[str]:
@@ -32,10 +34,48 @@ def change_values(text: str, line: int, old: Any, new: Any) -> Iterator[str]:
 
     The nearest one comes first. A number stands for a sequence of equal numbers.
     """
+    inner: set[ast.AST] = set()
     for literal in find_literals(text, line):
-        if is_same(literal.value, old):
+        if literal.node not in inner and is_same(literal.value, old):
+            # A number of a tuple is no value of its own.
+            inner.update(ast.iter_child_nodes(literal.node))
             value = _write_like(literal.value, new)
             yield apply_edits(text, [(*span(text, literal.node), format_literal(value))])
+
+
+def scale_values(text: str, line: int, factor: float) -> Iterator[str]:
+    """Yield the source with each number that a line's values come from divided by `factor`.
+
+    One that divides is multiplied by it. The nearest one comes first.
+    """
+    for literal in find_literals(text, line):
+        if _is_plain_number(literal.value) and literal.value:
+            divides = literal.divides
+            value = literal.value * factor if divides else literal.value / factor
+            new = _write_like(literal.value, round_short(value))
+            yield apply_edits(text, [(*span(text, literal.node), format_literal(new))])
+
+
+def move_values(text: str, line: int, offset: float) -> Iterator[str]:
+    """Yield the source with each number that a line's values come from less `offset`."""
+    for literal in find_literals(text, line):
+        if _is_plain_number(literal.value):
+            value = literal.value + offset if literal.divides else literal.value - offset
+            new = _write_like(literal.value, round_short(value))
+            yield apply_edits(text, [(*span(text, literal.node), format_literal(new))])
+
+
+def _is_plain_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def round_short(value: float) -> float:
+    """Return the number of fewest digits within a rounding of float32 of a fitted one."""
+    for digits in range(1, 17):
+        short = float(f"{value:.{digits}g}")
+        if math.isclose(short, value, rel_tol=1e-6):
+            return short
+    return value
 
 
 def find_literals(text: str, line: int) -> list[Literal]:
@@ -138,13 +178,18 @@ class _Tracer:
             return
         value = read_literal(node)
         if value is not None and isinstance(node, ast.expr):
-            yield Literal(node, value, steps)
+            yield Literal(node, value, steps, self._divides(node))
             if not isinstance(node, ast.Tuple | ast.List):
                 return
         for source in self.find_sources(node) if steps < MAX_STEPS else ():
             yield from self.trace(source, steps + 1, seen | {node})
         for child in ast.iter_child_nodes(node):
             yield from self.trace(child, steps, seen)
+
+    def _divides(self, node: ast.AST) -> bool:
+        parent = self.parents.get(node)
+        is_inverse = isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Div | ast.Sub)
+        return is_inverse and getattr(parent, "right", None) is node
 
     def find_sources(self, node: ast.AST) -> list[ast.AST]:
         """Return the expressions that give a name, an attribute of `self` or an item its value."""

@@ -49,6 +49,7 @@ def wrap_operand(
     calls: list[list[ast.expr]] = []
     sums: list[list[ast.expr]] = []
     others: list[list[ast.expr]] = []
+    whole: list[list[ast.expr]] = []
     nodes = [node for root in list_expressions(tree, line) for node in ast.walk(root)]
     for node in nodes:
         if not is_on(node, line):
@@ -63,12 +64,12 @@ def wrap_operand(
             is_own = operator != "" and isinstance(node.op, _OPERATORS.get(operator, ast.Pow))
             (sums if is_own else others).append([node.value])
         elif isinstance(node, ast.Return | ast.Assign) and node.value is not None:
-            others.append([node.value])
+            whole.append([node.value])
     ordered: list[ast.expr] = []
     for operands in (*calls, *sums):
         first = operands[place : place + 1]
         ordered += [*first, *(each for each in operands if each not in first)]
-    for operands in others:
+    for operands in (*others, *whole):
         ordered += operands
     seen: set[tuple[int, int]] = set()
     for each in ordered:
@@ -77,7 +78,7 @@ def wrap_operand(
             seen.add(where)
             inner = segment(text, each)
             wrapped = wrap(inner if isinstance(each, _ATOMS) else f"({inner})")
-            if _binds(tree, each, wrapped):
+            if _binds(text, tree, each, wrapped):
                 wrapped = f"({wrapped})"
             yield apply_edits(text, [(*where, wrapped)])
 
@@ -100,10 +101,12 @@ def _is_value(text: str, node: ast.expr) -> bool:
     return not is_module(text, node) if isinstance(node, ast.Name | ast.Attribute) else True
 
 
-def _binds(tree: ast.Module, node: ast.expr, new: str) -> bool:
+def _binds(text: str, tree: ast.Module, node: ast.expr, new: str) -> bool:
     """Return whether what is around a node would bind a part of the new text in its place."""
     inner = ast.parse(new, mode="eval").body
-    if isinstance(inner, _ATOMS):
+    start, end = span(text, node)
+    in_parentheses = text[start - 1 : start] == "(" and text[end : end + 1] == ")"
+    if isinstance(inner, _ATOMS) or in_parentheses:
         return False
     parent = next((p for p in ast.walk(tree) if node in ast.iter_child_nodes(p)), None)
     if isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Add | ast.Sub):
