@@ -321,10 +321,11 @@ class _Repairer:
                 state, _, findings, report = found
                 failing = _failing_rows(findings)
                 self._in_parity = tried if report.ok else None
-                # A layer that has lost its partner is not right.
+                # A layer that has lost its partner is not right, nor is a model that fails.
+                is_judged = self.name in state.models and not report.subjects[self.name].failure
                 is_paired = any(each.name == row for each in state.table.rows)
-                is_right = is_paired and row not in failing and failing <= self._failing
-                return report.ok or is_right
+                is_right = row not in failing and failing <= self._failing
+                return report.ok or (is_judged and is_paired and is_right)
         except ParityError:
             return False
 

@@ -95,6 +95,14 @@ def test_what_a_candidate_does_to_values(before, after, factor, offset):
     assert changes.find_offset(first, second) == (offset and pytest.approx(offset))
 
 
+def test_parts_of_one_assignment_are_followed_apart():
+    text = (
+        "class A:\n    def __init__(self, w=3.0):\n        self.f, self.w = g(2.0), w\n"
+        "    def call(self, x):\n        return self.w * x\n"
+    )
+    assert [each.value for each in literals.find_literals(text, 5)] == [3.0]
+
+
 def test_what_is_nearest_comes_first():
     text = "SCALE = 2.0\nx = 2.0 * y\nz = SCALE * (2.0 + x)\n"
     lines = [changed_lines(text, each) for each in literals.change_values(text, 3, 2.0, 4.0)]

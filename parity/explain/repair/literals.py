@@ -275,15 +275,9 @@ def _find_assigned(scope: ast.AST, name: str) -> list[ast.AST]:
         node = waiting.pop(0)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
             continue
-        if isinstance(node, ast.Assign):
-            targets: Sequence[ast.AST] = node.targets
-        elif isinstance(node, ast.AnnAssign | ast.AugAssign | ast.NamedExpr | ast.For):
-            targets = [node.target]
-        else:
-            targets = []
-        if any(name in _names(each) for each in targets):
-            value = node.iter if isinstance(node, ast.For) else getattr(node, "value", None)
-            found += [] if value is None else [value]
+        for target, value in _list_assignments(node):
+            if name in _names(target):
+                found.append(value)
         waiting += ast.iter_child_nodes(node)
     return found
 
@@ -292,15 +286,31 @@ def _find_attributes(owner: ast.AST, own: str, name: str) -> list[ast.AST]:
     """Return what a class assigns to an attribute, in its methods or for all its objects."""
     found: list[ast.AST] = []
     for node in ast.walk(owner):
-        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
-                if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name):
-                    found += [node.value] if (target.value.id, target.attr) == (own, name) else []
-    return found + [
-        node.value
-        for node in ast.iter_child_nodes(owner)
-        if isinstance(node, ast.Assign) and any(name in _names(each) for each in node.targets)
-    ]
+        for target, value in _list_assignments(node):
+            if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name):
+                found += [value] if (target.value.id, target.attr) == (own, name) else []
+    for node in ast.iter_child_nodes(owner):
+        found += [value for target, value in _list_assignments(node) if name in _names(target)]
+    return found
+
+
+def _list_assignments(node: ast.AST) -> list[tuple[ast.AST, ast.expr]]:
+    """Return the targets of a statement with what each is given: `a, b = 1, 2` has two."""
+    if isinstance(node, ast.Assign):
+        pairs: list[tuple[ast.AST, ast.expr]] = []
+        for target in node.targets:
+            parts = target.elts if isinstance(target, ast.Tuple | ast.List) else []
+            values = node.value.elts if isinstance(node.value, ast.Tuple | ast.List) else []
+            if parts and len(parts) == len(values):
+                pairs += zip(parts, values, strict=True)
+            else:
+                pairs.append((target, node.value))
+        return pairs
+    if isinstance(node, ast.For):
+        return [(node.target, node.iter)]
+    if isinstance(node, ast.AnnAssign | ast.AugAssign | ast.NamedExpr) and node.value is not None:
+        return [(node.target, node.value)]
+    return []
 
 
 def _names(target: ast.AST) -> set[str]:
