@@ -1,4 +1,4 @@
-"""Edits of the statements of a line: an operand, a list's order, the class of a joining layer."""
+"""Edits of the statements of a line: what an operand is given to, and the order of a list."""
 
 from __future__ import annotations
 
