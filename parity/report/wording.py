@@ -73,12 +73,12 @@ def _describe_parity(report: Report) -> str:
     ratio, name, point = worst
     count = len(report.stages)
     points = f"all {count} {report.depth}s" if count > 1 else f"the one {report.depth}"
-    return (
+    agreement = (
         f"{join_names(report.subjects)} {'agree' if len(report.subjects) > 1 else 'agrees'} with "
         f"{report.reference} in float64 at {points}; the largest error is {format_ratio(ratio)} "
-        f"the rounding floor ({name}, {point}), the limit is {report.limit:g}×"
-        f"{_describe_not_compared(report)}."
+        f"the rounding floor ({name}, {point}), the limit is {report.limit:g}×."
     )
+    return agreement + _describe_not_compared(report)
 
 
 def _describe_not_compared(report: Report) -> str:
@@ -87,7 +87,7 @@ def _describe_not_compared(report: Report) -> str:
     names = [name for name, found, _ in parts if found]
     if not names:
         return ""
-    return f"; {join_names(names)} {'was' if len(names) == 1 else 'were'} not compared"
+    return f" {join_names(names)} {'was' if len(names) == 1 else 'were'} not compared."
 
 
 def _describe_divergence(report: Report) -> str:
