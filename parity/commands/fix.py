@@ -223,6 +223,8 @@ class _Repairer:
                     self._note_by_hand(each)
                     continue
                 changed = self._apply(state, runner, changed, each)
+                if changed is self._in_parity:
+                    break
             return (None, _describe_rest(report)) if changed is candidate else (changed, "")
 
     def _plan(
@@ -309,25 +311,29 @@ class _Repairer:
             self._trials[key] += 1
             tried = _with_text(candidate, file, text, changes)
             self.tried.add(text)
-            if self._improves(tried, planned.repair.row):
+            is_right, is_harmless = self._try(tried, planned.repair.row)
+            if is_right or (is_harmless and len(options) == 1):
+                # The only change there is may be one of two that the layer needs.
                 return tried
         self._note_by_hand(planned)
         return candidate
 
-    def _improves(self, tried: _Candidate, row: str) -> bool:
-        """Return whether a layer is right after a change, and none is wrong that was right."""
+    def _try(self, tried: _Candidate, row: str) -> tuple[bool, bool]:
+        """Return whether a change makes a layer right, and whether it makes no other one wrong."""
         try:
             with self._compare(tried, replace(self.request, explain=False)) as found:
                 state, _, findings, report = found
                 failing = _failing_rows(findings)
                 self._in_parity = tried if report.ok else None
+                if report.ok:
+                    return True, True
                 # A layer that has lost its partner is not right, nor is a model that fails.
                 is_judged = self.name in state.models and not report.subjects[self.name].failure
                 is_paired = any(each.name == row for each in state.table.rows)
-                is_right = row not in failing and failing <= self._failing
-                return report.ok or (is_judged and is_paired and is_right)
+                is_harmless = is_judged and is_paired and failing <= self._failing
+                return is_harmless and row not in failing, is_harmless
         except ParityError:
-            return False
+            return False, False
 
     def _write_file(
         self,

@@ -281,7 +281,8 @@ def _add_activation(
         own = before.path.rpartition(".")[2]
         found = kinds.find(before.kind)
         names = (own,) if own else (*(found.torch_functions if found else ()), before.operation)
+        arguments = _class_arguments(framework, missing.kind, missing.hyper)
         for text in sources.wrap_call(
-            files.texts[line[0]], line[1], names, kind.torch_functions[0]
+            files.texts[line[0]], line[1], names, kind.torch_functions[0], arguments
         ):
             yield line[0], text

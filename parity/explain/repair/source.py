@@ -198,13 +198,19 @@ def rename_call(text: str, line: int, name: str, new: str) -> Iterator[str]:
         yield apply_edits(text, [_rename(text, call.func, new)])
 
 
-def wrap_call(text: str, line: int, names: Sequence[str], function: str) -> Iterator[str]:
+def wrap_call(
+    text: str,
+    line: int,
+    names: Sequence[str],
+    function: str,
+    arguments: Mapping[str, Any] | None = None,
+) -> Iterator[str]:
     """Yield the source in which each such call on a line is given to `function` of PyTorch."""
     module = functional(text)
+    more = "".join(f", {k}={format_literal(v)}" for k, v in (arguments or {}).items())
     for call in _calls_on(text, line, names) if module is not None else ():
-        yield apply_edits(
-            text, [(*span(text, call), f"{module}.{function}({segment(text, call)})")]
-        )
+        inner = segment(text, call)
+        yield apply_edits(text, [(*span(text, call), f"{module}.{function}({inner}{more})")])
 
 
 def change_function_argument(
