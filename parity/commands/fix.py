@@ -82,6 +82,8 @@ class _Candidate:
     checkpoint: Path | None = None
     model: Path | None = None
     changes: tuple[str, ...] = ()
+    edit: str = ""
+    """The last edit of a source file, in words."""
 
 
 @dataclass
@@ -295,6 +297,7 @@ class _Repairer:
         """Return the candidate with the first text after which the layer is right."""
         options: list[tuple[str, str]] = []
         key = planned.repair.cause, planned.line
+        failure = ""
         for file, text in planned.texts:
             before = candidate.texts.get(file) or _read_text(Path(file))
             base = self._round.texts.get(file) or _read_text(Path(file))
@@ -311,29 +314,35 @@ class _Repairer:
             self._trials[key] += 1
             tried = _with_text(candidate, file, text, changes)
             self.tried.add(text)
-            is_right, is_harmless = self._try(tried, planned.repair.row)
+            try:
+                is_right, is_harmless = self._try(tried, planned.repair.row)
+            except ParityError as error:
+                if len(options) == 1:
+                    failure = f" ({tried.edit}: the model then fails: {error})"
+                continue
             if is_right or (is_harmless and len(options) == 1):
                 # The only change there is may be one of two that the layer needs.
                 return tried
-        self._note_by_hand(planned)
+        self._note_by_hand(planned, failure)
         return candidate
 
     def _try(self, tried: _Candidate, row: str) -> tuple[bool, bool]:
-        """Return whether a change makes a layer right, and whether it makes no other one wrong."""
-        try:
-            with self._compare(tried, replace(self.request, explain=False)) as found:
-                state, _, findings, report = found
-                failing = _failing_rows(findings)
-                self._in_parity = tried if report.ok else None
-                if report.ok:
-                    return True, True
-                # A layer that has lost its partner is not right, nor is a model that fails.
-                is_judged = self.name in state.models and not report.subjects[self.name].failure
-                is_paired = any(each.name == row for each in state.table.rows)
-                is_harmless = is_judged and is_paired and failing <= self._failing
-                return is_harmless and row not in failing, is_harmless
-        except ParityError:
-            return False, False
+        """Return whether a change makes a layer right, and whether it makes no other one wrong.
+
+        Raises `ParityError` if the model then fails.
+        """
+        with self._compare(tried, replace(self.request, explain=False)) as found:
+            state, _, findings, report = found
+            failing = _failing_rows(findings)
+            self._in_parity = tried if report.ok else None
+            if report.ok:
+                return True, True
+            if self.name not in state.models or report.subjects[self.name].failure:
+                raise _failure(report, self.name)
+            # A layer that has lost its partner is not right.
+            is_paired = any(each.name == row for each in state.table.rows)
+            is_harmless = is_paired and failing <= self._failing
+            return is_harmless and row not in failing, is_harmless
 
     def _write_file(
         self,
@@ -391,11 +400,11 @@ class _Repairer:
             changes=changes,
         )
 
-    def _note_by_hand(self, planned: ModelRepair) -> None:
+    def _note_by_hand(self, planned: ModelRepair, failure: str = "") -> None:
         repair = planned.repair
         where = f"{planned.place}: " if planned.place else ""
         line = f" ({planned.line})" if planned.line else ""
-        self.by_hand[f"{where}{repair.cause}: {repair.text}. {repair.remedy}{line}"] = None
+        self.by_hand[f"{where}{repair.cause}: {repair.text}. {repair.remedy}{line}{failure}"] = None
 
     # Comparisons ---------------------------------------------------------------------------------
 
@@ -552,7 +561,8 @@ def _with_text(candidate: _Candidate, file: str, text: str, changes: tuple[str, 
     before = candidate.texts.get(file) or _read_text(Path(file))
     edit = describe_edit(before, text, Path(file).name)
     changes = (*changes[:-1], f"{changes[-1]} ({edit})")
-    return replace(candidate, texts={**candidate.texts, file: text}, changes=changes)
+    texts = {**candidate.texts, file: text}
+    return replace(candidate, texts=texts, changes=changes, edit=edit)
 
 
 def _derive(findings: Sequence[GraphFinding], name: str) -> list[LayerRepair]:

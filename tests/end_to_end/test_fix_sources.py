@@ -97,7 +97,7 @@ def test_another_operation_in_the_source_of_a_keras_model(tmp_path, written, rep
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
-        ("x = x + 0.5 * y", "x = x + y"),
+        pytest.param("x = x + 0.5 * y", "x = x + y", marks=pytest.mark.slow),
         pytest.param("x = x + y.softmax(1)", "x = x + y.softmax(0)", marks=pytest.mark.slow),
         pytest.param("x = x + torch.exp(y)", "x = x + torch.sin(y)", marks=pytest.mark.slow),
         pytest.param("x = x + y.abs()", "x = x + y", marks=pytest.mark.slow),
@@ -142,7 +142,7 @@ def test_a_line_that_two_layers_share_is_never_changed_for_one_of_them(tmp_path)
     names = (f"right={tmp_path}/right.py:net", f"wrong={tmp_path}/wrong.py:net")
     result = fix_models(GraphRequest(names, export=False), tmp_path / "out", every=True)
     assert not result.accepted
-    assert not result.files
+    assert (result.files, result.changes) == ((), ())
     assert any("wrong.py:7: return torch.clamp(x, -0.4, 0.4)" in each for each in result.by_hand)
 
 
@@ -256,7 +256,8 @@ def test_a_change_with_which_the_model_fails_is_left_to_the_user(tmp_path):
     result = fix_models(GraphRequest(names, export=False), tmp_path / "out")
     assert not result.accepted
     assert not result.files
-    assert result.remaining.startswith("with these changes the model fails: ")
-    assert "AssertionError" in result.remaining
-    assert any("leaky-relu-slope" in each for each in result.by_hand)
+    (told,) = result.by_hand
+    assert "leaky-relu-slope" in told
+    assert "LeakyReLU(0.3)`: the model then fails: " in told
+    assert "AssertionError" in told
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
