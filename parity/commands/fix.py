@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -27,9 +28,10 @@ from parity.comparison.results import Outcome
 from parity.comparison.settings import OWN
 from parity.errors import ChildError, OutputError, ParityError, UsageError
 from parity.explain.graph_layers import GraphFinding
-from parity.explain.repair.changes import LayerRepair, derive_repairs
-from parity.explain.repair.plan import ModelRepair, SourceFiles, plan_repair
-from parity.explain.repair.source import CallPlace, format_patch
+from parity.explain.repair.changes import LayerRepair, derive_repairs, join_repairs
+from parity.explain.repair.plan import ModelRepair, plan_repair
+from parity.explain.repair.source import CallPlace, describe_edit, format_patch
+from parity.explain.repair.source_files import SourceFiles
 from parity.numerics.npz import load_npz, save_npz
 from parity.processes.children import Children
 from parity.processes.references import FILE, WEIGHTS, parse_reference
@@ -41,8 +43,8 @@ Array = NDArray[Any]
 MAX_ROUNDS = 12
 """How often `--all` compares and repairs."""
 
-MAX_ALTERNATIVES = 4
-"""How many places of one source line are tried for one repair."""
+MAX_ALTERNATIVES = 12
+"""How many changes of the source are tried for one cause at one place of it, in one round."""
 
 UNSEEN_INPUTS = 2
 """The number of inputs, other than the one of the search, on which a repair is accepted."""
@@ -80,6 +82,8 @@ class _Candidate:
     checkpoint: Path | None = None
     model: Path | None = None
     changes: tuple[str, ...] = ()
+    edit: str = ""
+    """The last edit of a source file, in words."""
 
 
 @dataclass
@@ -143,6 +147,12 @@ class _Repairer:
     tried: set[str] = field(default_factory=set)
     _count: int = 0
     _round: _Round = field(default_factory=lambda: _Round(""))
+    _failing: frozenset[str] = frozenset()
+    """The layers that fail in the comparison of this round."""
+    _in_parity: _Candidate | None = None
+    """The candidate that the last trial has found in parity."""
+    _trials: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """How many changes were tried in this round, by cause and line."""
 
     def run(self) -> Repaired:
         name, _, reference = self.request.name_models()[1]
@@ -189,6 +199,8 @@ class _Repairer:
 
     def _improve(self, candidate: _Candidate) -> Repaired | tuple[_Candidate | None, str]:
         """Compare once; return the candidate with what that proved undone, or None and why not."""
+        if candidate is self._in_parity:
+            return None, ""
         with self._compare(candidate, self.request) as (state, runner, findings, report):
             if report.ok:
                 if candidate.changes:
@@ -205,12 +217,16 @@ class _Repairer:
             # values are those of the next comparison.
             added = [each for each in planned if each.texts and each.adds_weights]
             planned = added or planned
+            self._failing = _failing_rows(findings)
+            self._trials.clear()
             changed = candidate
             for each in planned:
                 if each.is_empty:
                     self._note_by_hand(each)
                     continue
                 changed = self._apply(state, runner, changed, each)
+                if changed is self._in_parity:
+                    break
             return (None, _describe_rest(report)) if changed is candidate else (changed, "")
 
     def _plan(
@@ -279,30 +295,54 @@ class _Repairer:
         self, candidate: _Candidate, planned: ModelRepair, changes: tuple[str, ...]
     ) -> _Candidate:
         """Return the candidate with the first text after which the layer is right."""
-        options = []
-        for file, text in planned.texts[:MAX_ALTERNATIVES]:
+        options: list[tuple[str, str]] = []
+        key = planned.repair.cause, planned.line
+        failure = ""
+        for file, text in planned.texts:
             before = candidate.texts.get(file) or _read_text(Path(file))
             base = self._round.texts.get(file) or _read_text(Path(file))
             # The texts were made of the file as it was at the beginning of this round.
             merged = _merge(base, text, before)
-            if merged is not None and merged not in self.tried and merged != before:
+            if merged == before and before != base:
+                # Another layer's repair has changed what makes both.
+                return candidate
+            if merged is not None and merged not in self.tried and (file, merged) not in options:
                 options.append((file, merged))
-        if len(options) == 1:
-            ((file, text),) = options
-            return replace(candidate, texts={**candidate.texts, file: text}, changes=changes)
         for file, text in options:
-            tried = replace(candidate, texts={**candidate.texts, file: text}, changes=changes)
+            if self._trials[key] >= MAX_ALTERNATIVES:
+                break
+            self._trials[key] += 1
+            tried = _with_text(candidate, file, text, changes)
             self.tried.add(text)
-            quick = replace(self.request, explain=False)
             try:
-                with self._compare(tried, quick) as (_, _, findings, report):
-                    failing = {each.layer for each in findings.divergences}
-                    if report.ok or planned.repair.row not in failing:
-                        return tried
-            except ParityError:
+                is_right, is_harmless = self._try(tried, planned.repair.row)
+            except ParityError as error:
+                if len(options) == 1:
+                    failure = f" ({tried.edit}: the model then fails: {error})"
                 continue
-        self._note_by_hand(planned)
+            if is_right or (is_harmless and len(options) == 1):
+                # The only change there is may be one of two that the layer needs.
+                return tried
+        self._note_by_hand(planned, failure)
         return candidate
+
+    def _try(self, tried: _Candidate, row: str) -> tuple[bool, bool]:
+        """Return whether a change makes a layer right, and whether it makes no other one wrong.
+
+        Raises `ParityError` if the model then fails.
+        """
+        with self._compare(tried, replace(self.request, explain=False)) as found:
+            state, _, findings, report = found
+            failing = _failing_rows(findings)
+            self._in_parity = tried if report.ok else None
+            if report.ok:
+                return True, True
+            if self.name not in state.models or report.subjects[self.name].failure:
+                raise _failure(report, self.name)
+            # A layer that has lost its partner is not right.
+            is_paired = any(each.name == row for each in state.table.rows)
+            is_harmless = is_paired and failing <= self._failing
+            return is_harmless and row not in failing, is_harmless
 
     def _write_file(
         self,
@@ -360,10 +400,11 @@ class _Repairer:
             changes=changes,
         )
 
-    def _note_by_hand(self, planned: ModelRepair) -> None:
+    def _note_by_hand(self, planned: ModelRepair, failure: str = "") -> None:
         repair = planned.repair
         where = f"{planned.place}: " if planned.place else ""
-        self.by_hand[f"{where}{repair.cause}: {repair.text}. {repair.remedy}"] = None
+        line = f" ({planned.line})" if planned.line else ""
+        self.by_hand[f"{where}{repair.cause}: {repair.text}. {repair.remedy}{line}{failure}"] = None
 
     # Comparisons ---------------------------------------------------------------------------------
 
@@ -515,6 +556,15 @@ class _RepairPreparation(Preparation):
         return super()._load_in(subject)
 
 
+def _with_text(candidate: _Candidate, file: str, text: str, changes: tuple[str, ...]) -> _Candidate:
+    """Return a candidate with another text of a source file; the last change says what it is."""
+    before = candidate.texts.get(file) or _read_text(Path(file))
+    edit = describe_edit(before, text, Path(file).name)
+    changes = (*changes[:-1], f"{changes[-1]} ({edit})")
+    texts = {**candidate.texts, file: text}
+    return replace(candidate, texts=texts, changes=changes, edit=edit)
+
+
 def _derive(findings: Sequence[GraphFinding], name: str) -> list[LayerRepair]:
     """Return what undoes the proved causes of a subject, each once."""
     found: dict[tuple[str, str], LayerRepair] = {}
@@ -524,7 +574,20 @@ def _derive(findings: Sequence[GraphFinding], name: str) -> list[LayerRepair]:
             continue
         for repair in derive_repairs(finding.layer, proof):
             found.setdefault((repair.row, repair.text), repair)
+    return _join_settings(list(found.values()))
+
+
+def _join_settings(repairs: Sequence[LayerRepair]) -> list[LayerRepair]:
+    """Return the repairs with those of one layer's settings as one: neither is enough alone."""
+    found: dict[object, LayerRepair] = {}
+    for number, each in enumerate(repairs):
+        key: object = each.row if each.hyper and not each.kind else number
+        found[key] = join_repairs(found[key], each) if key in found else each
     return list(found.values())
+
+
+def _failing_rows(findings: GraphFindings) -> frozenset[str]:
+    return frozenset(each.layer for each in findings.divergences if each.layer is not None)
 
 
 def _describe_rest(report: Report) -> str:

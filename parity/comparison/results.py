@@ -24,6 +24,9 @@ class Verdict(StrEnum):
         return {"parity": 0, "divergence": 1, "unknown": 3}[self.value]
 
 
+NOT_COMPARED = " is not compared: "
+"""Between the name and the reason in the note on an export that could not be made or read."""
+
 _WORST_FIRST = (Verdict.DIVERGENCE, Verdict.UNKNOWN, Verdict.PARITY)
 """A divergence outranks an unknown verdict, since it has been found."""
 

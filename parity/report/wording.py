@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from parity.comparison.results import Outcome, Verdict
+from parity.comparison.results import NOT_COMPARED, Outcome, Verdict
 from parity.numerics.verdict import (
     FirstDivergence,
     PointResult,
@@ -73,11 +73,21 @@ def _describe_parity(report: Report) -> str:
     ratio, name, point = worst
     count = len(report.stages)
     points = f"all {count} {report.depth}s" if count > 1 else f"the one {report.depth}"
-    return (
+    agreement = (
         f"{join_names(report.subjects)} {'agree' if len(report.subjects) > 1 else 'agrees'} with "
         f"{report.reference} in float64 at {points}; the largest error is {format_ratio(ratio)} "
         f"the rounding floor ({name}, {point}), the limit is {report.limit:g}×."
     )
+    return agreement + _describe_not_compared(report)
+
+
+def _describe_not_compared(report: Report) -> str:
+    """Return what a verdict of parity says nothing of: exports that could not be made or read."""
+    parts = [note.partition(NOT_COMPARED) for note in report.notes]
+    names = [name for name, found, _ in parts if found]
+    if not names:
+        return ""
+    return f" {join_names(names)} {'was' if len(names) == 1 else 'were'} not compared."
 
 
 def _describe_divergence(report: Report) -> str:

@@ -94,6 +94,58 @@ def test_another_operation_in_the_source_of_a_keras_model(tmp_path, written, rep
     assert repair(tmp_path, KERAS_NET, wrong) == expected
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        pytest.param("x = x + 0.5 * y", "x = x + y", marks=pytest.mark.slow),
+        pytest.param("x = x + y.softmax(1)", "x = x + y.softmax(0)", marks=pytest.mark.slow),
+        pytest.param("x = x + torch.exp(y)", "x = x + torch.sin(y)", marks=pytest.mark.slow),
+        pytest.param("x = x + y.abs()", "x = x + y", marks=pytest.mark.slow),
+    ],
+)
+def test_an_expression_in_the_source_of_a_pytorch_model(tmp_path, right, wrong):
+    texts = [NET.replace("x = x + y", each) for each in (right, wrong)]
+    assert repair(tmp_path, *texts).replace("torch.abs(y)", "y.abs()") == texts[0]
+
+
+CONSTANTS = KERAS_NET.replace("def net", "FACTOR = 0.25\n\n\ndef net")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("x = x + 0.25 * y", "x = x + 0.5 * y"),
+        ("x = x + y * FACTOR", "x = x + y * FACTOR"),
+        ("x = layers.Add()([x, y])", "x = layers.Average()([x, y])"),
+        ("x = x + keras.ops.softmax(y, axis=1)", "x = x + keras.ops.softmax(y, axis=0)"),
+        ("x = layers.Concatenate()([x, y])", "x = layers.Concatenate()([y, x])"),
+    ],
+)
+def test_an_expression_in_the_source_of_a_keras_model(tmp_path, right, wrong):
+    texts = [CONSTANTS.replace("x = layers.Add()([x, y])", each) for each in (right, wrong)]
+    if right == wrong:
+        texts[1] = texts[1].replace("FACTOR = 0.25", "FACTOR = 0.5")
+    assert repair(tmp_path, *texts) == texts[0]
+
+
+SHARED = NET.replace(
+    "class Net", "def act(x):\n    return torch.clamp(x, -0.4, 0.4)\n\n\nclass Net"
+).replace("torch.tanh(self.one(x))", "act(self.one(x))")
+
+
+def test_a_line_that_two_layers_share_is_never_changed_for_one_of_them(tmp_path):
+    (tmp_path / "right.py").write_text(
+        SHARED.replace("self.other(x)", "torch.clamp(self.other(x), -0.4, 0.2)")
+    )
+    (tmp_path / "wrong.py").write_text(SHARED.replace("self.other(x)", "act(self.other(x))"))
+    names = (f"right={tmp_path}/right.py:net", f"wrong={tmp_path}/wrong.py:net")
+    result = fix_models(GraphRequest(names, export=False), tmp_path / "out", every=True)
+    assert not result.accepted
+    assert (result.files, result.changes) == ((), ())
+    assert any("wrong.py:7: return torch.clamp(x, -0.4, 0.4)" in each for each in result.by_hand)
+
+
 @pytest.mark.slow
 def test_another_operation_in_an_onnx_file(tmp_path):
     (tmp_path / "right.py").write_text(NET)
@@ -204,7 +256,8 @@ def test_a_change_with_which_the_model_fails_is_left_to_the_user(tmp_path):
     result = fix_models(GraphRequest(names, export=False), tmp_path / "out")
     assert not result.accepted
     assert not result.files
-    assert result.remaining.startswith("with these changes the model fails: ")
-    assert "AssertionError" in result.remaining
-    assert any("leaky-relu-slope" in each for each in result.by_hand)
+    (told,) = result.by_hand
+    assert "leaky-relu-slope" in told
+    assert "LeakyReLU(0.3)`: the model then fails: " in told
+    assert "AssertionError" in told
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())

@@ -83,6 +83,10 @@ def test_a_call_is_removed_and_added():
     assert list(source.wrap_call(text, 3, ["conv"], "relu")) == [
         f"{IMPORTS}y = functional.relu(self.conv(x))\n"
     ]
+    found = source.wrap_call(text, 3, ["conv"], "leaky_relu", {"negative_slope": 0.2})
+    assert list(found) == [
+        f"{IMPORTS}y = functional.leaky_relu(self.conv(x), negative_slope=0.2)\n"
+    ]
 
 
 @pytest.mark.parametrize(

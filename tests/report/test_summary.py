@@ -232,3 +232,12 @@ def test_a_report_is_plain_data_too() -> None:
     assert data["schema"] == "parity.report/1"
     assert data["causes"][0]["remedy"] == "pad by 1"
     assert json.loads(json.dumps(data)) == data
+
+
+def test_parity_says_which_exports_were_not_compared() -> None:
+    notes = ("onnx-keras is not compared: Cholesky has no ONNX operator", "device auto: on the CPU")
+    report = dataclasses.replace(parity(), notes=notes)
+    assert str(report).partition("\n")[0].endswith("×. onnx-keras was not compared.")
+    report = dataclasses.replace(report, notes=(*notes, "onnx-torch is not compared: it cannot"))
+    assert "×. onnx-keras and onnx-torch were not compared." in str(report)
+    assert "not compared" not in str(dataclasses.replace(report, notes=notes[1:]))

@@ -72,7 +72,8 @@ def fix(
             repaired = fix_models(request, out, every=all_, progress=update_progress)
         stdout = console.stdout_console()
         for change in repaired.changes:
-            stdout.print(change, markup=False, highlight=False)
+            text = change if repaired.accepted else f"proved, not accepted: {change}"
+            stdout.print(text, markup=False, highlight=False)
         for change in repaired.by_hand:
             stdout.print(f"to change by hand: {change}", markup=False, highlight=False)
         for path in repaired.files:

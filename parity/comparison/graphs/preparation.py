@@ -36,6 +36,7 @@ from parity.comparison.graphs.state import GraphState, SubjectModel
 from parity.comparison.graphs.weight_assignment import WeightAssignment
 from parity.comparison.graphs.weights import align_models
 from parity.comparison.placement import DeviceRequest, Placement, confirm_devices
+from parity.comparison.results import NOT_COMPARED
 from parity.comparison.settings import OWN
 from parity.comparison.stated_models import choose_preprocessing, read_stated_models
 from parity.errors import (
@@ -585,7 +586,7 @@ class Preparation:
                     if self.request.subjects:
                         self.failures[name] = str(error)
                     else:
-                        self.notes.append(f"{name} is not compared: {error}")
+                        self.notes.append(f"{name}{NOT_COMPARED}{error}")
         return models
 
     def _wants(self, name: str) -> bool:

@@ -56,7 +56,9 @@ def _padding_argument(
     if framework == "keras":
         if not any(map(any, pairs)):
             return "valid"
-        return "same" if sizes and pairs == _same_padding(hyper, sizes) else None
+        if sizes and pairs == _same_padding(hyper, sizes):
+            return "same"
+        return "causal" if pairs == _causal_padding(hyper) else None
     if any(before != after for before, after in pairs):
         return None
     widths = [before for before, _ in pairs]
@@ -73,6 +75,14 @@ def _same_padding(hyper: Mapping[str, Any], sizes: Sequence[int]) -> list[tuple[
         windows.same_padding(n, kernel=k, stride=s, dilation=d)
         for n, k, s, d in zip(sizes, kernel, stride, dilation, strict=True)
     ]
+
+
+def _causal_padding(hyper: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """Return the padding with which a convolution of a signal reads nothing of what comes later."""
+    kernel, dilation = hyper.get("kernel", ()), hyper.get("dilation", (1,))
+    if len(kernel) != 1 or len(dilation) != 1:
+        return []
+    return [(int(dilation[0]) * (int(kernel[0]) - 1), 0)]
 
 
 def to_attributes(kind: str, hyper: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,18 @@ from parity.comparison.graphs.points import GraphRow
 from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import locate, main_node
 from parity.comparison.graphs.weights import transfer_weights
-from parity.explain.repair import source as sources
 from parity.explain.repair.arguments import to_arguments, to_attributes
+from parity.explain.repair.chains import Chains, is_activation
 from parity.explain.repair.changes import LayerRepair
-from parity.explain.repair.source import CallPlace
+from parity.explain.repair.layer_texts import plan_layer_texts
+from parity.explain.repair.source_files import (
+    SourceFiles,
+    find_siblings,
+    spatial_sizes,
+)
+from parity.explain.repair.statement_texts import plan_statement_texts
 from parity.network import kinds
-from parity.network.alignment import families
-from parity.network.graph import Graph, Node
+from parity.network.graph import Node
 
 Array = np.ndarray[Any, Any]
 
@@ -41,25 +45,13 @@ class ModelRepair:
     texts: tuple[tuple[str, str], ...] = ()
     adds_weights: bool = False
     """Whether the changed source has a weight that the present one lacks."""
+    line: str = ""
+    """`net.py:12: the line as it is`, where the source is known."""
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing can be written."""
         return not (self.weights or self.edits or self.settings or self.texts)
-
-
-@dataclass(frozen=True)
-class SourceFiles:
-    """The user's source: the calls that construct layers, by layer path, and the files' texts."""
-
-    places: Mapping[str, CallPlace]
-    texts: Mapping[str, str]
-
-    def find_line(self, node: Node) -> tuple[str, int] | None:
-        """Return the file and the line where a node's operation is written, or None."""
-        name, _, line = node.source.rpartition(":")
-        found = [file for file in self.texts if Path(file).name == name]
-        return (found[0], int(line)) if len(found) == 1 and line.isdigit() else None
 
 
 def plan_repair(
@@ -74,20 +66,33 @@ def plan_repair(
     planned = ModelRepair(repair, place, weights)
     if node is None or (weights and not repair.hyper and not repair.kind):
         return planned
-    chain = _Chains.of(state, subject, row, node)
+    chain = Chains.of(state, subject, row, node)
     framework = graph.framework
     if suffix == ".onnx":
         edits = tuple(_plan_edits(repair, node, chain, state.reference.graph.by_id[row.node]))
         return ModelRepair(repair, place, weights, edits)
     wanted = state.reference.graph.by_id[row.node]
     sizes = state.reference.graph.tensors[wanted.inputs[0]].shape if wanted.inputs else ()
-    spatial = _spatial_sizes(state, subject, row, sizes)
+    spatial = spatial_sizes(state, subject, row, sizes)
     if suffix:
         settings = _plan_settings(repair, node, spatial) if framework == "keras" else {}
         return ModelRepair(repair, place, weights, settings=settings)
-    texts = tuple(dict.fromkeys(_plan_texts(repair, node, chain, files, framework, spatial)))
-    adds = "bias" in repair.roles and node.find_parameter("bias") is None
-    return ModelRepair(repair, place, weights, texts=texts, adds_weights=adds)
+    siblings = find_siblings(state, subject, node, files)
+    layer_texts = plan_layer_texts(repair, node, chain, files, framework, spatial, siblings)
+    statement_texts = plan_statement_texts(repair, node, graph, files)
+    # Another number is likelier than none.
+    by_number = repair.factor is not None or repair.offset is not None
+    ordered = (statement_texts, layer_texts) if by_number else (layer_texts, statement_texts)
+    texts = dict.fromkeys(each for part in ordered for each in part)
+    unchanged = {(file, text) for file, text in files.texts.items()}
+    return ModelRepair(
+        repair,
+        place,
+        weights,
+        texts=tuple(each for each in texts if each not in unchanged),
+        adds_weights="bias" in repair.roles and node.find_parameter("bias") is None,
+        line=files.quote_line(node),
+    )
 
 
 # Weights ------------------------------------------------------------------------------------------
@@ -118,100 +123,15 @@ def _plan_weights(
     }
 
 
-# Activations between layers -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Chains:
-    """The single activation that one model has before a layer and the other has not."""
-
-    missing: Node | None = None
-    """The reference's, which the subject lacks."""
-    surplus: Node | None = None
-    before: Node | None = None
-    """The subject's operation that the missing activation would read."""
-    others: tuple[Node, ...] = ()
-    """Those of the layer's other inputs, one of which it may be instead."""
-    is_other: bool = False
-    """Whether the partner is an operation of another kind."""
-    added: tuple[Node, ...] = ()
-    """The subject's operations without a partner that lead to the layer, the nearest first."""
-
-    @classmethod
-    def of(cls, state: GraphState, subject: str, row: GraphRow, node: Node) -> _Chains:
-        alignment = state.alignments[subject]
-        reference, graph = state.reference.graph, state.models[subject].graph
-        missing = surplus = before = None
-        place = 0
-        for at, tensor in enumerate(reference.by_id[row.node].inputs):
-            found = _walk(reference, tensor, set(alignment.unpaired_reference))[0]
-            if missing is None and found is not None:
-                missing, place = found, at
-        ends = []
-        for tensor in node.inputs:
-            found, end = _walk(graph, tensor, set(alignment.unpaired_other))
-            surplus = surplus or found
-            ends.append(end)
-        # The inputs of both have one order, where they are not a sum's.
-        others = [each for each in (*ends[place:], *ends[:place]) if each is not None]
-        before = others.pop(0) if others else None
-        if missing is None:
-            # The activation itself is the row, and the subject's partner is what it would read.
-            own = reference.by_id[row.node]
-            if _is_activation(own) and not _is_activation(node):
-                missing, before, others = own, node, []
-        # What moves values alone may be a part of the layer's own pair.
-        paired = {each for pair in alignment.pairs for each in pair.other}
-        added = _find_added(graph, node, paired - set(row.nodes.get(subject, ())))
-        is_other = reference.by_id[row.node].kind != node.kind
-        return cls(missing, surplus, before, tuple(others), is_other, added)
-
-
-def _find_added(graph: Graph, node: Node, paired: set[str]) -> tuple[Node, ...]:
-    """Return the operations of one input and no weight that one reads from, unpaired ones first."""
-    found: dict[str, Node] = {}
-    waiting = list(node.inputs)
-    while waiting and len(found) < _MAX_ADDED:
-        producer = graph.producers.get(waiting.pop(0))
-        if producer is None or producer.id in found:
-            continue
-        if len(producer.inputs) == 1 and not producer.parameters:
-            found[producer.id] = producer
-            waiting += producer.inputs
-    # One that is part of a pair, as a factor behind a convolution, may be added too.
-    return tuple(sorted(found.values(), key=lambda each: each.id in paired))
-
-
-_MAX_ADDED = 4
-
-
-def _walk(graph: Graph, tensor: str, unpaired: set[str]) -> tuple[Node | None, Node | None]:
-    """Return an unpaired activation that makes a tensor, and the operation before or in its place.
-
-    Operations that move no value are passed.
-    """
-    producer = graph.producers.get(tensor)
-    while producer is not None and families.is_pass_through(producer) and producer.inputs:
-        producer = graph.producers.get(producer.inputs[0])
-    if producer is not None and producer.id in unpaired and _is_activation(producer):
-        return producer, graph.producers.get(producer.inputs[0])
-    return None, producer
-
-
-def _is_activation(node: Node) -> bool:
-    kind = kinds.find(node.kind)
-    return kind is not None and (kind.activation or kind.family == "activation")
-
-
 # ONNX ---------------------------------------------------------------------------------------------
 
 
 def _plan_edits(
-    repair: LayerRepair, node: Node, chain: _Chains, wanted: Node
+    repair: LayerRepair, node: Node, chain: Chains, wanted: Node
 ) -> Iterator[dict[str, Any]]:
     if repair.kind and kinds.get(repair.kind).joins_branches:
         yield {"tensor": node.outputs[0], "action": "rename", "kind": repair.kind}
-    elif repair.kind and not (_is_activation(wanted) and not _is_activation(node)):
+    elif repair.kind and not (is_activation(wanted) and not is_activation(node)):
         attributes = to_attributes(repair.kind, _differing(repair.kind, repair.hyper)) or {}
         edit = {"tensor": node.outputs[0], "action": "replace", "kind": repair.kind}
         yield {**edit, "attributes": attributes, "input": node.inputs[0]}
@@ -249,7 +169,7 @@ def _plan_settings(
         return {}
     if repair.kind:
         kind = kinds.get(repair.kind)
-        if kind.keras_functions and _is_activation(node):
+        if kind.keras_functions and is_activation(node):
             return {node.path: {"activation": kind.keras_functions[0]}}
         if kind.keras and "pool" in repair.kind:
             return {node.path: {"class": kind.keras[0]}}
@@ -258,254 +178,3 @@ def _plan_settings(
         "keras", node.kind, repair.hyper, {**node.hyper, **repair.hyper}, sizes
     )
     return {node.path: arguments} if arguments else {}
-
-
-# Source -------------------------------------------------------------------------------------------
-
-
-def _plan_texts(
-    repair: LayerRepair,
-    node: Node,
-    chain: _Chains,
-    files: SourceFiles,
-    framework: str,
-    sizes: Sequence[int],
-) -> Iterator[tuple[str, str]]:
-    """Yield each file that could be changed, and its new text."""
-    if repair.kind:
-        kind, hyper = repair.kind, repair.hyper
-        yield from _change_operation(node, kind, hyper, files, framework)
-    elif repair.hyper:
-        yield from _change_settings(repair, node, files, framework, sizes)
-    if not repair.kind and not repair.hyper:
-        if chain.surplus is not None:
-            yield from _remove_activation(chain.surplus, files, framework)
-        elif chain.missing is not None and chain.before is not None:
-            for each in (chain.before, *chain.others):
-                yield from _add_activation(chain.missing, each, files, framework)
-    elif _is_activation(node) is False and chain.missing is not None and chain.before is not None:
-        yield from _add_activation(chain.missing, chain.before, files, framework)
-    if "bias" in repair.roles and node.find_parameter("bias") is None:
-        argument = "use_bias" if framework == "keras" else "bias"
-        yield from _change_arguments(node, files, {argument: True})
-    if "padding" in repair.hyper and repair.moves_weights and framework == "torch":
-        # The zeros are other values there: by reflection, for example.
-        yield from _change_arguments(node, files, {"padding_mode": "zeros"})
-    if repair.changes_data:
-        # The operation that was added may itself be the partner of the layer.
-        own = (node,) if chain.is_other else ()
-        yield from _remove_added(node, (*chain.added, *own), files)
-
-
-def _change_arguments(
-    node: Node, files: SourceFiles, arguments: Mapping[str, Any]
-) -> Iterator[tuple[str, str]]:
-    """Yield the text with other arguments where the layer of a node is constructed."""
-    place = files.places.get(node.path)
-    if place is not None and place.file in files.texts:
-        text = sources.change_constructor(files.texts[place.file], place, arguments)
-        if text is not None:
-            yield place.file, text
-
-
-def _remove_added(
-    node: Node, added: Sequence[Node], files: SourceFiles
-) -> Iterator[tuple[str, str]]:
-    """Yield the texts without an operation that the reference lacks, or with two inputs exchanged.
-
-    Each is judged by a comparison before it is taken.
-    """
-    for each in (*added, node):
-        line = files.find_line(each)
-        if line is None:
-            continue
-        text = files.texts[line[0]]
-        for changed in (
-            *sources.remove_arithmetic(text, line[1]),
-            *(sources.remove_call(text, line[1], (each.operation,)) if each in added else ()),
-        ):
-            yield line[0], changed
-    line = files.find_line(node)
-    if line is not None and families.is_ordered(node.kind):
-        for changed in sources.exchange_items(files.texts[line[0]], line[1], (node.operation,)):
-            yield line[0], changed
-
-
-def _change_settings(
-    repair: LayerRepair, node: Node, files: SourceFiles, framework: str, sizes: Sequence[int]
-) -> Iterator[tuple[str, str]]:
-    hyper = {**node.hyper, **repair.hyper}
-    yield from _leave_out_arguments(repair, node, files)
-    arguments = to_arguments(framework, node.kind, repair.hyper, hyper, sizes)
-    if arguments is None:
-        return
-    place = files.places.get(node.path)
-    if place is not None and place.file in files.texts:
-        text = sources.change_constructor(files.texts[place.file], place, arguments)
-        if text is not None:
-            line = files.find_line(node)
-            if "padding" in repair.hyper and line is not None and line[0] == place.file:
-                # The padding is an operation of its own: it is taken away, where there is one.
-                for each in sources.remove_call(text, line[1], ("pad",)):
-                    yield place.file, each
-            yield place.file, text
-            return
-    line = files.find_line(node)
-    if line is not None:
-        names = kinds.get(node.kind).torch_functions or kinds.get(node.kind).keras_functions
-        for text in sources.change_function_argument(
-            files.texts[line[0]], line[1], (*names, node.operation), arguments
-        ):
-            yield line[0], text
-
-
-def _leave_out_arguments(
-    repair: LayerRepair, node: Node, files: SourceFiles
-) -> Iterator[tuple[str, str]]:
-    """Yield the texts whose call states no other value than the default that is wanted."""
-    line = files.find_line(node)
-    if line is None:
-        return
-    for name, value in repair.hyper.items():
-        setting = next((s for s in kinds.get(node.kind).hyperparameters if s.name == name), None)
-        if setting is not None and setting.call_arguments and value == setting.default:
-            for text in sources.remove_keywords(
-                files.texts[line[0]], line[1], setting.call_arguments
-            ):
-                yield line[0], text
-
-
-def _change_operation(
-    node: Node, wanted: str, hyper: Mapping[str, Any], files: SourceFiles, framework: str
-) -> Iterator[tuple[str, str]]:
-    """Yield the texts in which an operation is one of another kind."""
-    target, found = kinds.get(wanted), kinds.find(node.kind)
-    place = files.places.get(node.path)
-    if place is not None and place.file in files.texts and found is not None:
-        text = files.texts[place.file]
-        classes, own = getattr(target, framework), getattr(found, framework)
-        # `nn.Conv2d` has no activation; `Conv2D(activation=…)` has.
-        if classes and place.made in own:
-            parts = _class_arguments(framework, wanted, hyper)
-            changed = sources.change_constructor(
-                text, place, parts, _same_rank(place.made, classes[0])
-            )
-            if changed is not None:
-                yield place.file, changed
-                return
-        if framework == "keras" and target.keras_functions:
-            arguments = {"activation": target.keras_functions[0]}
-            changed = sources.change_constructor(text, place, arguments)
-            if changed is not None:
-                yield place.file, changed
-                return
-    line = files.find_line(node)
-    if line is not None and target.torch_reduction and node.operation in _reductions():
-        for text in sources.rename_call(
-            files.texts[line[0]], line[1], node.operation, target.torch_reduction
-        ):
-            yield line[0], text
-        return
-    if line is not None and target.python_operator and found is not None:
-        for text in sources.change_operator(
-            files.texts[line[0]], line[1], found.python_operator, target.python_operator
-        ):
-            yield line[0], text
-    functions = f"{framework}_functions"
-    names = getattr(target, functions) or target.torch_functions
-    if line is None or not names:
-        return
-    own = () if found is None else (*found.torch_functions, *found.keras_functions)
-    for name in names[:1] if "pool" not in wanted else names:
-        if "pool" in wanted and name[-2:] != node.operation[-2:]:
-            continue
-        for text in sources.rename_function(
-            files.texts[line[0]], line[1], (*own, node.operation), name
-        ):
-            yield line[0], text
-
-
-def _reductions() -> set[str]:
-    """Return the methods of PyTorch's tensors that reduce the axes that they are given."""
-    return {each.torch_reduction for each in kinds.registry().values()} - {""}
-
-
-def _class_arguments(framework: str, kind: str, hyper: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments that an activation's class needs beside its defaults."""
-    if "pool" in kind:
-        return {}
-    stated = {
-        s.name: hyper[s.name]
-        for s in kinds.get(kind).hyperparameters
-        if getattr(s, framework) and s.name in hyper and hyper[s.name] != s.default
-    }
-    return to_arguments(framework, kind, stated, stated) or {}
-
-
-def _same_rank(made: str, wanted: str) -> str:
-    """Return the class of the rank that the present one has: MaxPool1d for MaxPool2d."""
-    if made[-2:].lower() in ("1d", "2d", "3d") and wanted[-2:].lower() in ("1d", "2d", "3d"):
-        return wanted[:-2] + made[-2:]
-    return wanted
-
-
-def _remove_activation(node: Node, files: SourceFiles, framework: str) -> Iterator[tuple[str, str]]:
-    found = kinds.get(node.kind)
-    place = files.places.get(node.path)
-    if place is not None and place.file in files.texts:
-        text = files.texts[place.file]
-        changed = None
-        if place.made in getattr(found, framework):
-            made = "Identity"
-            if framework == "keras" and place.made != "Activation":
-                changed = sources.change_constructor(text, place, {}, "Identity")
-            else:
-                changed = sources.change_constructor(text, place, {}, made)
-        elif framework == "keras":
-            changed = sources.change_constructor(text, place, {"activation": "linear"})
-        if changed is not None:
-            yield place.file, changed
-            return
-    line = files.find_line(node)
-    if line is not None:
-        names = (*found.torch_functions, *found.keras_functions, node.operation)
-        for text in sources.remove_call(files.texts[line[0]], line[1], names):
-            yield line[0], text
-
-
-def _add_activation(
-    missing: Node, before: Node, files: SourceFiles, framework: str
-) -> Iterator[tuple[str, str]]:
-    kind = kinds.get(missing.kind)
-    if framework == "keras":
-        place = files.places.get(before.path)
-        if place is not None and kind.keras_functions and place.file in files.texts:
-            arguments = {"activation": kind.keras_functions[0]}
-            text = sources.change_constructor(files.texts[place.file], place, arguments)
-            if text is not None:
-                yield place.file, text
-        return
-    line = files.find_line(before)
-    if line is not None and kind.torch_functions:
-        own = before.path.rpartition(".")[2]
-        found = kinds.find(before.kind)
-        names = (own,) if own else (*(found.torch_functions if found else ()), before.operation)
-        for text in sources.wrap_call(
-            files.texts[line[0]], line[1], names, kind.torch_functions[0]
-        ):
-            yield line[0], text
-
-
-def _spatial_sizes(
-    state: GraphState, subject: str, row: GraphRow, fallback: Sequence[int]
-) -> tuple[int, ...]:
-    """Return the spatial sizes of the input of the subject's operation."""
-    graph = state.models[subject].graph
-    node = main_node(graph, row.nodes.get(subject, ()))
-    if node is None or not node.inputs:
-        return tuple(fallback[2:])
-    tensor = graph.tensors[node.inputs[0]]
-    axes = tensor.axes.split()
-    if axes and axes[1] == "C":
-        return tensor.shape[2:]
-    return tensor.shape[1:-1] if graph.framework == "keras" else tensor.shape[2:]

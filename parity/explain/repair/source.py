@@ -9,6 +9,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from parity.explain.repair.literals import read_literal
+from parity.explain.repair.syntax import (
+    Edit,
+    apply_edits,
+    format_literal,
+    functional,
+    is_module,
+    name_of,
+    parse,
+    segment,
+    span,
+)
 from parity.network import kinds
 
 
@@ -46,16 +58,31 @@ def change_constructor(
 
     None where no call of the class is there, or its arguments are unpacked from a collection.
     """
-    tree = _parse(text)
+    tree = parse(text)
     call = None if tree is None else _find_call(tree, place)
-    if call is None or _name_of(call.func) != place.made:
+    if call is None or name_of(call.func) != place.made:
         return None
     edits = _change_arguments(text, call, place.parameters, arguments)
     if edits is None:
         return None
     if made:
         edits.append(_rename(text, call.func, made))
-    return _apply(text, edits)
+    return apply_edits(text, edits)
+
+
+def find_computed(text: str, place: CallPlace, arguments: Mapping[str, Any]) -> dict[str, ast.expr]:
+    """Return the arguments that the constructor at `place` gives, by name, and not as literals."""
+    tree = parse(text)
+    call = None if tree is None else _find_call(tree, place)
+    if call is None or any(isinstance(each, ast.Starred) for each in call.args):
+        return {}
+    given = {each.arg: each.value for each in call.keywords if each.arg}
+    given.update(dict(zip(place.parameters, call.args, strict=False)))
+    return {
+        name: given[name]
+        for name in arguments
+        if name in given and read_literal(given[name]) is None
+    }
 
 
 def rename_function(text: str, line: int, names: Sequence[str], new: str) -> Iterator[str]:
@@ -66,17 +93,17 @@ def rename_function(text: str, line: int, names: Sequence[str], new: str) -> Ite
     """
     for call in _calls_on(text, line, names):
         func = call.func
-        if isinstance(func, ast.Attribute) and not _is_module(text, func.value):
+        if isinstance(func, ast.Attribute) and not is_module(text, func.value):
             if _is_method(new):
-                yield _apply(text, [_rename(text, func, new)])
+                yield apply_edits(text, [_rename(text, func, new)])
                 continue
-            module = _functional(text)
+            module = functional(text)
             if module is not None and not call.args:
-                value = _segment(text, func.value)
-                span = _span(text, call)
-                yield _apply(text, [(*span, f"{module}.{new}({value})")])
+                value = segment(text, func.value)
+                place = span(text, call)
+                yield apply_edits(text, [(*place, f"{module}.{new}({value})")])
             continue
-        yield _apply(text, [_rename(text, func, new)])
+        yield apply_edits(text, [_rename(text, func, new)])
 
 
 def remove_call(text: str, line: int, names: Sequence[str]) -> Iterator[str]:
@@ -84,16 +111,16 @@ def remove_call(text: str, line: int, names: Sequence[str]) -> Iterator[str]:
     for call in _calls_on(text, line, names):
         func = call.func
         inner: ast.expr | None = call.args[0] if call.args else None
-        if isinstance(func, ast.Attribute) and not _is_module(text, func.value):
+        if isinstance(func, ast.Attribute) and not is_module(text, func.value):
             inner = func.value
         if inner is not None:
-            yield _apply(text, [(*_span(text, call), _segment(text, inner))])
+            yield apply_edits(text, [(*span(text, call), segment(text, inner))])
 
 
 def remove_arithmetic(text: str, line: int) -> Iterator[str]:
     """Yield the source with each product, quotient, sum or difference of an expression and a number
     on a line replaced by the expression."""
-    tree = _parse(text)
+    tree = parse(text)
     for node in ast.walk(tree) if tree is not None else ():
         if not isinstance(node, ast.BinOp) or not node.lineno <= line <= (node.end_lineno or 0):
             continue
@@ -106,14 +133,14 @@ def remove_arithmetic(text: str, line: int) -> Iterator[str]:
             kept = node.right
         else:
             continue
-        inner = _segment(text, kept)
+        inner = segment(text, kept)
         is_plain = isinstance(kept, ast.Call | ast.Name | ast.Attribute | ast.Subscript)
-        yield _apply(text, [(*_span(text, node), inner if is_plain else f"({inner})")])
+        yield apply_edits(text, [(*span(text, node), inner if is_plain else f"({inner})")])
 
 
 def change_operator(text: str, line: int, old: str, new: str) -> Iterator[str]:
     """Yield the source with each operator `old` on a line, `-` or `-=`, replaced by `new`."""
-    tree = _parse(text)
+    tree = parse(text)
     inner = {
         child
         for node in ast.walk(tree or ast.Module([], []))
@@ -130,7 +157,7 @@ def change_operator(text: str, line: int, old: str, new: str) -> Iterator[str]:
         first, second = (
             (node.left, node.right) if isinstance(node, ast.BinOp) else (node.target, node.value)
         )
-        start, end = _span(text, first)[1], _span(text, second)[0]
+        start, end = span(text, first)[1], span(text, second)[0]
         between = text[start:end]
         if between.count(old) != 1:
             continue
@@ -140,9 +167,9 @@ def change_operator(text: str, line: int, old: str, new: str) -> Iterator[str]:
         if isinstance(node, ast.BinOp) and node in inner:
             around.append(node)
         for each in around:
-            opened, closed = _span(text, each)
+            opened, closed = span(text, each)
             edits += [(opened, opened, "("), (closed, closed, ")")]
-        yield _apply(text, edits)
+        yield apply_edits(text, edits)
 
 
 _OPERATORS: Mapping[str, type[ast.operator]] = {
@@ -156,11 +183,11 @@ def exchange_items(text: str, line: int, names: Sequence[str]) -> Iterator[str]:
         items = call.args[0] if call.args else None
         if isinstance(items, ast.List | ast.Tuple) and len(items.elts) == 2:
             first, second = items.elts
-            yield _apply(
+            yield apply_edits(
                 text,
                 [
-                    (*_span(text, first), _segment(text, second)),
-                    (*_span(text, second), _segment(text, first)),
+                    (*span(text, first), segment(text, second)),
+                    (*span(text, second), segment(text, first)),
                 ],
             )
 
@@ -168,14 +195,22 @@ def exchange_items(text: str, line: int, names: Sequence[str]) -> Iterator[str]:
 def rename_call(text: str, line: int, name: str, new: str) -> Iterator[str]:
     """Yield the source with each call of `name` on a line by another name, with its arguments."""
     for call in _calls_on(text, line, (name,)):
-        yield _apply(text, [_rename(text, call.func, new)])
+        yield apply_edits(text, [_rename(text, call.func, new)])
 
 
-def wrap_call(text: str, line: int, names: Sequence[str], function: str) -> Iterator[str]:
+def wrap_call(
+    text: str,
+    line: int,
+    names: Sequence[str],
+    function: str,
+    arguments: Mapping[str, Any] | None = None,
+) -> Iterator[str]:
     """Yield the source in which each such call on a line is given to `function` of PyTorch."""
-    module = _functional(text)
+    module = functional(text)
+    more = "".join(f", {k}={format_literal(v)}" for k, v in (arguments or {}).items())
     for call in _calls_on(text, line, names) if module is not None else ():
-        yield _apply(text, [(*_span(text, call), f"{module}.{function}({_segment(text, call)})")])
+        inner = segment(text, call)
+        yield apply_edits(text, [(*span(text, call), f"{module}.{function}({inner}{more})")])
 
 
 def change_function_argument(
@@ -187,11 +222,11 @@ def change_function_argument(
     """
     for call in _calls_on(text, line, names):
         parameters = [""] * position + list(arguments)
-        if isinstance(call.func, ast.Attribute) and not _is_module(text, call.func.value):
+        if isinstance(call.func, ast.Attribute) and not is_module(text, call.func.value):
             parameters = parameters[1:]
         edits = _change_arguments(text, call, parameters, arguments)
         if edits is not None:
-            yield _apply(text, edits)
+            yield apply_edits(text, edits)
 
 
 def remove_keywords(text: str, line: int, names: Sequence[str]) -> Iterator[str]:
@@ -199,7 +234,7 @@ def remove_keywords(text: str, line: int, names: Sequence[str]) -> Iterator[str]
 
     Inner calls come first, as they run.
     """
-    tree = _parse(text)
+    tree = parse(text)
     calls = [
         node
         for node in ast.walk(tree or ast.Module([], []))
@@ -210,30 +245,42 @@ def remove_keywords(text: str, line: int, names: Sequence[str]) -> Iterator[str]
     for call in sorted(calls, key=lambda each: (each.end_lineno or 0, each.end_col_offset or 0)):
         changed = text
         # One after the other, the last one first: a cut takes the comma before it.
-        for keyword in sorted(call.keywords, key=lambda each: -_span(text, each)[0]):
+        for keyword in sorted(call.keywords, key=lambda each: -span(text, each)[0]):
             if keyword.arg in names:
-                changed = _apply(changed, [_cut_argument(changed, call, keyword)])
+                changed = apply_edits(changed, [_cut_argument(changed, call, keyword)])
                 call.keywords.remove(keyword)
-        if _parse(changed) is not None:
+        if parse(changed) is not None:
             yield changed
 
 
 def _cut_argument(text: str, call: ast.Call, keyword: ast.keyword) -> Edit:
     """Return the edit that removes a keyword argument with the comma before or behind it."""
-    start, end = _span(text, keyword)
-    before = [_span(text, each)[1] for each in (*call.args, *(k.value for k in call.keywords))]
+    start, end = span(text, keyword)
+    before = [span(text, each)[1] for each in (*call.args, *(k.value for k in call.keywords))]
     before = [each for each in before if each <= start]
     if before:
         # A parenthesis behind the argument before is its own.
         return text.rindex(",", max(before), start), end, ""
     if len(call.keywords) == 1:
         return start, end, ""
-    comma = text.find(",", end, _span(text, call)[1])
+    comma = text.find(",", end, span(text, call)[1])
     if comma < 0:
         return start, end, ""
     while text[comma + 1 : comma + 2].isspace():
         comma += 1
     return start, comma + 1, ""
+
+
+def describe_edit(before: str, after: str, name: str) -> str:
+    """Return the first line that an edit changes, and what it becomes: `net.py:12: x -> y`."""
+    old, new = before.splitlines(), after.splitlines()
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    for tag, start, end, first, last in matcher.get_opcodes():
+        if tag != "equal":
+            gone = " ".join(each.strip() for each in old[start:end])
+            made = " ".join(each.strip() for each in new[first:last])
+            return f"{name}:{start + 1}: `{gone}` becomes `{made}`"
+    return f"{name}: nothing"
 
 
 def format_patch(before: str, after: str, name: str) -> str:
@@ -267,13 +314,6 @@ def _is_method(name: str) -> bool:
     )
 
 
-def _parse(text: str) -> ast.Module | None:
-    try:
-        return ast.parse(text)
-    except (SyntaxError, ValueError):
-        return None
-
-
 def _find_call(tree: ast.Module, place: CallPlace) -> ast.Call | None:
     wanted = (place.line, place.column, place.end_line, place.end_column)
     for node in ast.walk(tree):
@@ -286,7 +326,7 @@ def _find_call(tree: ast.Module, place: CallPlace) -> ast.Call | None:
 
 def _calls_on(text: str, line: int, names: Sequence[str]) -> list[ast.Call]:
     """Return the calls of these names on a line, inner ones first, as they run."""
-    tree = _parse(text)
+    tree = parse(text)
     if tree is None:
         return []
     calls = [
@@ -294,56 +334,13 @@ def _calls_on(text: str, line: int, names: Sequence[str]) -> list[ast.Call]:
         for node in ast.walk(tree)
         if isinstance(node, ast.Call)
         and node.lineno <= line <= (node.end_lineno or node.lineno)
-        and _name_of(node.func) in names
+        and name_of(node.func) in names
     ]
     exact = [call for call in calls if line in (call.lineno, call.end_lineno)]
     return sorted(exact or calls, key=lambda call: (call.end_lineno or 0, call.end_col_offset or 0))
 
 
-def _name_of(func: ast.expr) -> str:
-    if isinstance(func, ast.Attribute):
-        return func.attr
-    return func.id if isinstance(func, ast.Name) else ""
-
-
-def _is_module(text: str, value: ast.expr) -> bool:
-    """Return whether an expression is a module that the file imports: `functional`, `torch.nn`."""
-    while isinstance(value, ast.Attribute):
-        value = value.value
-    return isinstance(value, ast.Name) and value.id in _imported(text)
-
-
-def _imported(text: str) -> dict[str, str]:
-    """Return what each imported name stands for, by the name."""
-    found = {}
-    tree = _parse(text)
-    for node in ast.walk(tree) if tree is not None else ():
-        if isinstance(node, ast.Import):
-            for each in node.names:
-                found[each.asname or each.name.partition(".")[0]] = (
-                    each.name if each.asname else each.name.partition(".")[0]
-                )
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            for each in node.names:
-                found[each.asname or each.name] = f"{node.module}.{each.name}"
-    return found
-
-
-def _functional(text: str) -> str | None:
-    """Return how the file can write `torch.nn.functional`; None where it imports no PyTorch."""
-    imported = _imported(text)
-    by_value = {value: name for name, value in imported.items()}
-    for whole, tail in (("torch.nn.functional", ""), ("torch.nn", ".functional"),
-                        ("torch", ".nn.functional")):  # fmt: skip
-        if whole in by_value:
-            return f"{by_value[whole]}{tail}"
-    return None
-
-
 # Editing ------------------------------------------------------------------------------------------
-
-Edit = tuple[int, int, str]
-"""Characters from the first, included, to the second, excluded, and the text in their place."""
 
 
 def _change_arguments(
@@ -360,47 +357,18 @@ def _change_arguments(
         place = parameters.index(name) if name in parameters else len(call.args)
         old = keywords.get(name) or (call.args[place] if place < len(call.args) else None)
         if old is None:
-            added.append(f"{name}={_literal(value)}")
+            added.append(f"{name}={format_literal(value)}")
         else:
-            edits.append((*_span(text, old), _literal(value)))
+            edits.append((*span(text, old), format_literal(value)))
     if added:
         every = [*call.args, *(each.value for each in call.keywords)]
-        end = max((_span(text, each)[1] for each in every), default=_span(text, call)[1] - 1)
+        end = max((span(text, each)[1] for each in every), default=span(text, call)[1] - 1)
         edits.append((end, end, (", " if every else "") + ", ".join(added)))
     return edits
 
 
-def _literal(value: Any) -> str:
-    return f'"{value}"' if isinstance(value, str) else repr(value)
-
-
 def _rename(text: str, func: ast.expr, new: str) -> Edit:
-    start, end = _span(text, func)
-    return (end - len(_name_of(func)), end, new) if isinstance(func, ast.Attribute) else (
+    start, end = span(text, func)
+    return (end - len(name_of(func)), end, new) if isinstance(func, ast.Attribute) else (
         start, end, new
     )  # fmt: skip
-
-
-def _span(text: str, node: ast.expr | ast.keyword) -> tuple[int, int]:
-    """Return the characters of a node; the columns of `ast` are bytes of UTF-8."""
-    lines = list(io.StringIO(text, newline=""))
-    starts = [0]
-    for line in lines:
-        starts.append(starts[-1] + len(line))
-
-    def place(line: int, column: int) -> int:
-        return starts[line - 1] + len(lines[line - 1].encode()[:column].decode(errors="ignore"))
-
-    assert node.end_lineno is not None and node.end_col_offset is not None  # noqa: PT018
-    return place(node.lineno, node.col_offset), place(node.end_lineno, node.end_col_offset)
-
-
-def _segment(text: str, node: ast.expr) -> str:
-    start, end = _span(text, node)
-    return text[start:end]
-
-
-def _apply(text: str, edits: Sequence[Edit]) -> str:
-    for start, end, new in sorted(edits, reverse=True):
-        text = text[:start] + new + text[end:]
-    return text

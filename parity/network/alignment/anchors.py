@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,9 @@ Moments = NDArray[np.float64]
 
 TOLERANCE = 1e-9
 """Relative difference of the moments of equal weights: sums in float64 in another order."""
+
+ROUNDING = 2.0**-22
+"""Relative difference of the moments of weights whose products were rounded to float32 twice."""
 
 SHARE = 0.5
 """From this share of equal weights on, both models hold the same weights."""
@@ -59,6 +63,40 @@ def hold_equal(one: Part, other: Part) -> bool:
     return bool(first and second) and one.kind == other.kind and _all_agree(first, second)
 
 
+def holds_scaled(one: Part, other: Part, norm: Part) -> bool:
+    """Return whether the weights of `other` are those of `one` with a norm that only scales.
+
+    Such a norm, as a new one, has no shift and one factor for all channels: an exporter that folds
+    it leaves no bias. The factor is rounded to float32, and so is each product.
+    """
+    roles = {each.role: each.parameter.moments for each in norm.weights}
+    mean, beta = roles.get("mean"), roles.get("beta", _ZEROS)
+    gamma, variance = roles.get("gamma", _ONES), roles.get("variance")
+    main, folded = one.main, other.main
+    if mean is None or beta is None or gamma is None or variance is None:
+        return False
+    if main is None or folded is None or main.parameter.size != folded.parameter.size:
+        return False
+    if main.parameter.moments is None or folded.parameter.moments is None:
+        return False
+    if any(each[2:] != (0.0, 0.0) for each in (mean, beta)):
+        return False
+    if any(each[2] != each[3] for each in (gamma, variance)):
+        return False
+    power = variance[2] + float(norm.hyper.get("epsilon") or 0.0)
+    if power <= 0.0:
+        return False
+    factor = gamma[2] / math.sqrt(power)
+    total, squares, low, high = main.parameter.moments
+    ends = sorted((factor * low, factor * high))
+    wanted = np.array([factor * total, factor**2 * squares, *ends, float(main.parameter.size)])
+    return bool(_agree(wanted, np.array(_moments(folded)), ROUNDING))
+
+
+_ZEROS, _ONES = (0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 1.0, 1.0)
+"""The moments of a norm's parameter that is left out, as far as they are read."""
+
+
 def _informative(skeleton: Skeleton, unit: int) -> list[Weight]:
     """Return the weights of a unit's head with values to compare, the largest first."""
     return _compared(skeleton.head(unit))
@@ -80,7 +118,7 @@ def _moments(weight: Weight) -> tuple[float, ...]:
     return (*weight.parameter.moments, float(weight.parameter.size))
 
 
-def _agree(first: Moments, second: Moments) -> NDArray[np.bool_]:
+def _agree(first: Moments, second: Moments, tolerance: float = TOLERANCE) -> NDArray[np.bool_]:
     """Compare moments (…, 5): sum, sum of squares, smallest, largest, count."""
     largest = np.maximum(np.abs(first[..., 2]), np.abs(first[..., 3]))
     # A sum's rounding is relative to the sum of the magnitudes, at most √(n·Σx²).
@@ -94,7 +132,7 @@ def _agree(first: Moments, second: Moments) -> NDArray[np.bool_]:
         ],
         axis=-1,
     )
-    return np.asarray((np.abs(first - second) <= TOLERANCE * scales).all(-1))
+    return np.asarray((np.abs(first - second) <= tolerance * scales).all(-1))
 
 
 def _all_agree(first: Sequence[Weight], second: Sequence[Weight]) -> bool:

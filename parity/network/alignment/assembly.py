@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from parity.network.alignment import families
 from parity.network.alignment.ambiguity import Judgement
+from parity.network.alignment.anchors import holds_scaled
 from parity.network.alignment.axes import Axes, trace_axes
 from parity.network.alignment.canonical import Part
 from parity.network.alignment.matching import Matching
@@ -178,10 +179,10 @@ class Assembly:
                 yield match
                 match = Match([left], [right], verdict, reason)
             elif left is not None:
-                if self._is_folded(kind, unit, partner, reverse=False):
+                if self._is_folded(left, unit, partner, reverse=False):
                     match.reference.append(left)
                     match.folded |= kind != "bias_add"
-            elif right is not None and self._is_folded(kind, unit, partner, reverse=True):
+            elif right is not None and self._is_folded(right, unit, partner, reverse=True):
                 match.other.append(right)
                 match.folded |= kind != "bias_add"
         yield match
@@ -190,12 +191,15 @@ class Assembly:
     def _by_kind(skeleton: Skeleton, unit: Unit) -> dict[str, int]:
         return {skeleton.parts[part].kind: part for part in unit.tail}
 
-    def _is_folded(self, kind: str, unit: int, partner: int, *, reverse: bool) -> bool:
+    def _is_folded(self, part: int, unit: int, partner: int, *, reverse: bool) -> bool:
         """Return whether the weights of the side without this affine part can contain it.
 
         Equal kernels show that nothing is folded: the part is missing.
         """
         features = self.matching.features
+        affine = (self.b if reverse else self.a).parts[part]
+        kind = affine.kind
+        heads = (self.a.head(unit), self.b.head(partner))
         without, number = (self.a, unit) if reverse else (self.b, partner)
         has_bias = any(
             weight.role == "bias" or len([n for n in weight.shape if n > 1]) <= 1
@@ -208,7 +212,8 @@ class Assembly:
         if features.equal_weights[unit, partner]:
             return False
         if kind == "batch_norm":
-            return has_bias
+            one, other = reversed(heads) if reverse else heads
+            return has_bias or holds_scaled(one, other, affine)
         return not any(part.kind == kind for part in without.parts)
 
     def _judge_weightless(self, places: Places, part: int, partner: int) -> tuple[Confidence, str]:

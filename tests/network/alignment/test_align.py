@@ -3,11 +3,12 @@
 import time
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from parity.errors import AlignmentError
 from parity.network.alignment import Alignment, Confidence, align
-from parity.network.graph import Graph, Node, Port, Tensor
+from parity.network.graph import Graph, Node, Parameter, Port, Tensor
 from tests.network.alignment import architectures
 from tests.network.alignment.architectures import FAMILIES, random_network
 from tests.network.alignment.faults import remove_op
@@ -283,3 +284,51 @@ def test_a_gate_of_another_tensor_is_no_activation() -> None:
     steps = [("tanh", ("x",), "a"), ("sigmoid", ("x",), "s"), ("multiply", ("a", "s"), "y")]
     graph = _activated(*steps)
     assert len(align(graph, graph).pairs) == 3
+
+
+def _moments(array: np.ndarray) -> tuple[float, float, float, float]:
+    array = array.astype(np.float64)
+    return (float(array.sum()), float((array**2).sum()), float(array.min()), float(array.max()))
+
+
+def _convolution(kernel: np.ndarray, norm: dict[str, float] | None = None) -> Graph:
+    """Return one convolution without a bias, and a batch-norm of equal channels behind it."""
+
+    def parameter(name: str, role: str, value: np.ndarray) -> Parameter:
+        return Parameter(name, role, value.shape, "float32", moments=_moments(value))
+
+    nodes = [Node("n0", "conv", "conv", ("in",), ("y0",), (parameter("kernel", "kernel", kernel),),
+                  {"kernel": [1, 1], "stride": [1, 1]})]  # fmt: skip
+    if norm is not None:
+        weights = tuple(
+            parameter(name, name, np.full(len(kernel), value, np.float32))
+            for name, value in norm.items()
+        )
+        nodes.append(Node("n1", "batch_norm", "bn", ("y0",), ("y1",), weights, {"epsilon": 1e-5}))
+    shape = (1, len(kernel), 4, 4)
+    names = ["in", "y0", "y1"][: len(nodes) + 1]
+    tensors = {name: Tensor(name, shape, "float32", "N C H W") for name in names}
+    ends = (Port("x", "in"),), (Port("y", names[-1]),)
+    return Graph("onnx", tuple(nodes), tensors, *ends)
+
+
+@pytest.mark.parametrize(
+    ("norm", "scale", "folded"),
+    [
+        ({}, (1 + 1e-5) ** -0.5, True),
+        ({"gamma": 0.5, "variance": 4.0}, 0.5 * (4 + 1e-5) ** -0.5, True),
+        ({"gamma": -1.0}, -((1 + 1e-5) ** -0.5), True),
+        # The norm is missing, has a shift that nothing holds, or has another factor.
+        ({}, 1.0, False),
+        ({"beta": 0.1}, (1 + 1e-5) ** -0.5, False),
+        ({"mean": 0.1}, (1 + 1e-5) ** -0.5, False),
+        ({}, (1 + 1e-3) ** -0.5, False),
+    ],
+)
+def test_a_norm_without_a_shift_is_folded_and_leaves_no_bias(norm, scale, folded):
+    kernel = np.random.default_rng(0).standard_normal((8, 8, 1, 1)).astype(np.float32)
+    values = {"gamma": 1.0, "beta": 0.0, "mean": 0.0, "variance": 1.0, **norm}
+    left, right = _convolution(kernel, values), _convolution(kernel * np.float32(scale))
+    for one, other in ((left, right), (right, left)):
+        alignment = align(one, other)
+        assert [pair.folded for pair in alignment.pairs if pair.kind == "conv"] == [folded]
