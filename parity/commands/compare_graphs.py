@@ -312,6 +312,7 @@ def _explain_with(
         divergences=divergences,
         causes=explained.causes,
         explanations=explained.findings,
+        followers=frozenset() if layers is None else layers.followers,
         structure=_judge_structure(state, tensors, outputs_agree=not differs),
         notes=(
             *findings.notes,

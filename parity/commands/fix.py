@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -148,7 +149,7 @@ class _Repairer:
     _count: int = 0
     _round: _Round = field(default_factory=lambda: _Round(""))
     _failing: frozenset[str] = frozenset()
-    """The layers that fail in the comparison of this round."""
+    """The layers that fail in the comparison of this round, those behind a wrong shape too."""
     _in_parity: _Candidate | None = None
     """The candidate that the last trial has found in parity."""
     _trials: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -217,7 +218,9 @@ class _Repairer:
             # values are those of the next comparison.
             added = [each for each in planned if each.texts and each.adds_weights]
             planned = added or planned
-            self._failing = _failing_rows(findings)
+            # What had the wrong shape before was not judged by itself.
+            hidden = {row for name, row in findings.followers if name == self.name}
+            self._failing = _failing_rows(findings) | hidden
             self._trials.clear()
             changed = candidate
             for each in planned:
@@ -572,9 +575,24 @@ def _derive(findings: Sequence[GraphFinding], name: str) -> list[LayerRepair]:
         proof = None if finding.explanation is None else finding.explanation.proof
         if finding.subject != name or finding.layer is None or proof is None:
             continue
-        for repair in derive_repairs(finding.layer, proof):
+        for repair in _add_fitted(finding, derive_repairs(finding.layer, proof)):
             found.setdefault((repair.row, repair.text), repair)
     return _join_settings(list(found.values()))
+
+
+def _add_fitted(finding: GraphFinding, repairs: Sequence[LayerRepair]) -> tuple[LayerRepair, ...]:
+    """Return the repairs of a layer; of operations that differ, what their values suggest.
+
+    That is one change, which stands for all that the operations say.
+    """
+    layer, explanation = finding.fitted
+    if layer is None or explanation is None or explanation.proof is None or not repairs:
+        return tuple(repairs)
+    said = functools.reduce(join_repairs, repairs)
+    return tuple(
+        replace(each, cause=repairs[0].cause, text=said.text, remedy=said.remedy)
+        for each in derive_repairs(layer, explanation.proof)[:1]
+    )
 
 
 def _join_settings(repairs: Sequence[LayerRepair]) -> list[LayerRepair]:

@@ -87,6 +87,8 @@ class GraphFinding:
     x_floor: float
     layer: FailingLayer | None
     explanation: Explanation | None
+    fitted: Evidence = _UNKNOWN
+    """What describes the values alone, as a factor, where the operations explain them."""
 
 
 @dataclass(frozen=True)
@@ -422,7 +424,8 @@ def _add_region(
     explanation = diagnosis.explain_by_region(failing)
     if explanation is None:
         return finding
-    return replace(finding, layer=failing, explanation=explanation)
+    fitted = finding.layer, finding.explanation
+    return replace(finding, layer=failing, explanation=explanation, fitted=fitted)
 
 
 def _is_open(finding: GraphFinding) -> bool:

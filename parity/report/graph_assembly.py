@@ -51,6 +51,8 @@ class GraphFindings:
     causes: tuple[Cause, ...] = ()
     explanations: tuple[GraphFinding, ...] = ()
     """What the causes describe: the evidence on each failing layer, and the proof."""
+    followers: frozenset[tuple[str, str]] = frozenset()
+    """Subjects and layers that read what another layer gives in another shape: they differ too."""
     structure: Level = PASS
     weights: Level = PASS
     semantics: Level = SKIPPED
