@@ -59,6 +59,17 @@ PROOFS = {
 }
 """How a cause is proved, by the function that its module has."""
 
+OWN_PROOFS = {
+    "region": (
+        "Both models run on two inputs, each layer with the reference's tensors. The reference then "
+        "runs in float64 with the subject's tensor in place of its own. The cause is named if both "
+        "outputs are then the subject's, to within the limit, and differ if it is left out. A "
+        "difference of the layer's last operation is named where both read the same tensors, on "
+        "both inputs, and the same weights.",
+    )
+}
+"""How the causes of a module are proved otherwise."""
+
 REPOSITORIES = {
     "keras": "keras-team/keras",
     "pytorch": "pytorch/pytorch",
@@ -270,6 +281,7 @@ def read_cause(path: Path, positions: Positions) -> CausePage:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     reader = SourceReader(tree)
     proofs = tuple(PROOFS[name] for name in PROOFS if name in reader.functions)
+    proofs = OWN_PROOFS.get(path.stem, proofs)
     statements = reader.statements(positions)
     return CausePage(path, ast.get_docstring(tree) or "", proofs, statements)
 
