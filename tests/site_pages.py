@@ -61,9 +61,9 @@ PROOFS = {
 
 OWN_PROOFS = {
     "region": (
-        "Both models run on two inputs, each layer with the reference's tensors. The reference then "
-        "runs in float64 with the subject's tensor in place of its own. The cause is named if both "
-        "outputs are then the subject's, to within the limit, and differ if it is left out. A "
+        "Both models run on two inputs, each layer with the reference's tensors. The reference "
+        "then runs in float64 with the subject's tensor in place of its own. The cause is named if "
+        "both outputs are then the subject's, to within the limit, and differ if it is left out. A "
         "difference of the layer's last operation is named where both read the same tensors, on "
         "both inputs, and the same weights.",
     )

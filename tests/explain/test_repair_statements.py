@@ -220,6 +220,25 @@ def test_two_loops_are_exchanged_where_neither_needs_the_other():
     assert list(statements.reorder_items("y = cat([f(i, j) for i in a for j in i])\n", 1)) == []
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("x = torch.sin(net(x))", ["torch.sin(x)", "net(x)"]),
+        ("x = x + 0.5 * y", ["x + y", "x", "(0.5 * y)"]),
+        ("x = (lambda t: t * t)(net(x))", ["net(x)", "(lambda t: t)(net(x))"]),
+        ("x = self.one(x)", ["x"]),
+        ("x = 3", []),
+    ],
+)
+def test_an_operation_of_a_line_is_left_out(line, expected):
+    text = f"import torch\n{line}\n"
+    found = [
+        each.splitlines()[1].removeprefix("x = ") for each in statements.unwrap_operand(text, 2)
+    ]
+    assert list(dict.fromkeys(found))[: len(expected)] == expected
+    assert bool(found) == bool(expected)
+
+
 def test_an_edit_is_told_with_its_line():
     text = "a = 1\nb = 2\n"
     assert source.describe_edit(text, "a = 1\nb = 3\n", "net.py") == (

@@ -66,6 +66,11 @@ class LayerRepair:
     offset: float | None = None
     """The number that is added to what the layer reads or gives."""
 
+    @property
+    def states_operations(self) -> bool:
+        """Whether it is known which operations differ, and no value that they would need."""
+        return self == LayerRepair(self.subject, self.row, self.cause, self.text, self.remedy)
+
 
 def derive_repairs(failing: FailingLayer, proof: Attempt) -> tuple[LayerRepair, ...]:
     """Return what undoes each candidate of a proof, in the order in which they were applied."""

@@ -45,6 +45,10 @@ def plan_statement_texts(
         for file, line in lines:
             for text in _insert_operation(missing, node, graph, files.texts[file], line):
                 yield file, text
+    if repair.states_operations:
+        for file, line in lines:
+            for text in statements.unwrap_operand(files.texts[file], line):
+                yield file, text
     if repair.changes_data:
         yield from _change_joining_class(before, files)
         if families.is_ordered(node.kind):

@@ -115,6 +115,33 @@ def _binds(text: str, tree: ast.Module, node: ast.expr, new: str) -> bool:
     return isinstance(parent, ast.BinOp | ast.UnaryOp | ast.Attribute | ast.Subscript)
 
 
+def unwrap_operand(text: str, line: int) -> Iterator[str]:
+    """Yield the source in which an operation on a line is left out: one of its operands stays.
+
+    The calls of functions that are written there come first, then the smallest operations.
+    """
+    tree = parse(text)
+    if tree is None:
+        return
+    found: list[tuple[bool, int, tuple[int, int], ast.expr]] = []
+    for node in (each for root in list_expressions(tree, line) for each in ast.walk(root)):
+        if not is_on(node, line):
+            continue
+        is_written = False
+        if isinstance(node, ast.Call):
+            operands, is_written = _list_operands(text, node), isinstance(node.func, ast.Lambda)
+        elif isinstance(node, ast.BinOp):
+            operands = [node.left, node.right]
+        else:
+            continue
+        first, last = span(text, node)
+        values = [each for each in operands if _is_value(text, each)]
+        found += [(not is_written, last - first, (first, last), each) for each in values]
+    for *_, where, operand in sorted(found, key=lambda each: each[:2]):
+        inner = segment(text, operand)
+        yield apply_edits(text, [(*where, inner if isinstance(operand, _ATOMS) else f"({inner})")])
+
+
 def write_arithmetic(operator: str, number: str) -> Callable[[str], str]:
     """Return how an operand is written with a number: `0.5 * x`, `x + 1`, `x / 2`."""
     if operator == "*":
