@@ -14,11 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.comparison.graphs.layout import move_channels_first
+from parity.comparison.graphs.layout import channels_first, move_channels_first
 from parity.comparison.graphs.points import GraphRow
 from parity.comparison.graphs.state import GraphState
-from parity.comparison.graphs.structure import compare_settings, with_padding
+from parity.comparison.graphs.structure import (
+    TRAINING_ONLY,
+    compare_settings,
+    with_padding,
+)
 from parity.comparison.graphs.weights import transfer_weights
+from parity.errors import ParityError
 from parity.explain.proof.region import (
     Matches,
     Region,
@@ -32,7 +37,7 @@ from parity.explain.proof.region_statements import (
     compare_constants,
     state_difference,
 )
-from parity.explain.proof.region_walk import Edit, SettingDifference, Walk
+from parity.explain.proof.region_walk import Edit, Fragment, SettingDifference, Walk
 from parity.explain.proof.search import measure_in_floors
 from parity.explain.region_runs import INPUTS, RegionRuns
 from parity.network.alignment import infer_axes
@@ -56,8 +61,8 @@ MAX_FED = 1 << 25
 MAX_RUN_VALUES = 1 << 29
 """About the values that the reference's operations give in all rounds; two are always run."""
 
-_BY_RUN = "With it in the reference, on this and a second input"
-_BY_INPUTS = "All that it reads is the reference's, on this and a second input; with it there"
+_BY_RUN = "With it in the reference, on {inputs}"
+_BY_INPUTS = "All that it reads is the reference's, on {inputs}; taken for that"
 
 Trial = dict[str, tuple[Array, Array]]
 """What replaces tensors of the reference, on both inputs."""
@@ -97,10 +102,10 @@ def explain_regions(
         }
         if not _may_differ(regions[name], regions[subject]):
             continue
-        for side, region in regions.items():
-            left[side] -= _count_values(region)
-        if min(left.values()) < 0:
-            break
+        sizes = {side: _count_values(region) for side, region in regions.items()}
+        if any(size > left[side] for side, size in sizes.items()):
+            continue
+        left = {side: left[side] - size for side, size in sizes.items()}
         chosen.append((each, regions))
         for side, region in regions.items():
             constants = (t for node in region.nodes for t in node.constant_ids.values())
@@ -155,6 +160,24 @@ def _run_searches(
         except StopIteration as end:
             if end.value is not None:
                 found[row] = end.value
+        except Exception:  # noqa: BLE001 - the other rows are looked at
+            return
+
+    def try_together(rows: Sequence[str]) -> None:
+        """Run the trials of some rows; where the reference fails with them, each by itself."""
+        edits = {tensor: pair for row in rows for tensor, pair in waiting[row].items()}
+        try:
+            outputs = runs.read(name, (), edits)
+        except ParityError:
+            if len(rows) == 1:
+                # Indices of another table, for example: this row has no proof.
+                del waiting[rows[0]]
+                return
+            for row in rows:
+                try_together([row])
+            return
+        for row in rows:
+            advance(row, [values[row] for values in outputs])
 
     for row in searches:
         advance(row, None)
@@ -169,10 +192,7 @@ def _run_searches(
                 for region, other in others
             ):
                 together.append(row)
-        edits = {tensor: pair for row in together for tensor, pair in waiting[row].items()}
-        outputs = runs.read(name, (), edits)
-        for row in together:
-            advance(row, [values[row] for values in outputs])
+        try_together(together)
     return found
 
 
@@ -196,6 +216,10 @@ def _search_row(
     walk = Walk(sides[name], sides[subject], matches, compare, groups)
     actual = [known[row.name] for known in values[subject]]
 
+    # Whole numbers, as of tokens, are the same in both runs.
+    is_second = not np.array_equal(actual[0], actual[1], equal_nan=True)
+    inputs = "this and a second input" if is_second else "this input"
+
     def measure(outputs: Outputs) -> list[float]:
         return [
             measure_in_floors(own, output, each.floor, each.limit)
@@ -212,7 +236,11 @@ def _search_row(
         if edits[0].reference == sides[name].output:
             if _is_doubtful(walk, edits[0], told[edits[0]].form):
                 continue
-            return RegionProof(tuple(told.values()), actual[0], _BY_INPUTS)
+            wanted = sides[name].values[0].get(sides[name].output, actual[0])
+            if actual[0].size != wanted.size and told[edits[0]].form is not Form.SETTING:
+                # What is behind may make up for the shape.
+                continue
+            return RegionProof(tuple(told.values()), actual[0], _BY_INPUTS.format(inputs=inputs))
         replaced = {edit: walk.arrange(edit) for edit in edits}
         trial = {e.reference: value for e, value in replaced.items() if value is not None}
         if len(trial) < len(edits):
@@ -229,7 +257,9 @@ def _search_row(
             if max(measure(without)) <= each.limit:
                 kept.remove(edit)
                 outputs = without
-        return RegionProof(tuple(told[edit] for edit in kept), outputs[0], _BY_RUN)
+        return RegionProof(
+            tuple(told[edit] for edit in kept), outputs[0], _BY_RUN.format(inputs=inputs)
+        )
     return None
 
 
@@ -239,7 +269,14 @@ def _is_doubtful(walk: Walk, edit: Edit, form: Form) -> bool:
     Of two operations that do the same, what they read was put into the reference, and it did not
     give the subject's output.
     """
-    return form is Form.TENSOR or (form is Form.OTHER and walk.is_passed_by(edit))
+    if form is Form.OTHER:
+        # Several may be another way of writing the same ones, behind what no graph shows.
+        return walk.is_passed_by(edit) or max(map(_count_operations, walk.read_fragments(edit))) > 1
+    return form is Form.TENSOR
+
+
+def _count_operations(fragment: Fragment) -> int:
+    return len(fragment.nodes)
 
 
 def _with_values(
@@ -250,7 +287,14 @@ def _with_values(
         {**known, **runs.read_fed(side, number, without=region.output)}
         for number, known in enumerate(values)
     )
-    return replace(region, values=(first, second))
+    order = infer_axes(region.graph)
+
+    def move_channels(tensor: str, value: Array) -> Array:
+        for rearrangement in channels_first(order.get(tensor, "")):
+            value = rearrangement.apply(value)
+        return value
+
+    return replace(region, values=(first, second), move_channels=move_channels)
 
 
 def _has_equal_weights(state: GraphState, walk: Walk, edit: Edit, subject: str) -> bool:
@@ -299,6 +343,7 @@ class _Comparison:
         found = [
             SettingDifference(name, str(value), str(expected))
             for name, expected, value in compare_settings(*moved)
+            if name not in TRAINING_ONLY
         ]
         return found + compare_constants(first, second) + self._compare_tables(first, second)
 

@@ -20,7 +20,9 @@ from parity.network.kind import tuples_to_lists
 
 Array = NDArray[Any]
 
-_TRAINING_ONLY = frozenset({"momentum", "rate", "p", "inplace"})
+TRAINING_ONLY = frozenset({"momentum", "rate", "p", "inplace"})
+"""The settings that change nothing in inference."""
+
 _SHAPE_ONLY = frozenset(
     {
         "in",
@@ -137,7 +139,7 @@ def _compare_nodes(subject: str, pair: NodePair, first: Node, second: Node) -> l
             return [replace(kinds_differ, hyper=second.hyper, is_part=is_part)]
     return [
         PairDifference(
-            subject, first.id, second.id, name, expected, value, where, name in _TRAINING_ONLY
+            subject, first.id, second.id, name, expected, value, where, name in TRAINING_ONLY
         )
         for name, expected, value in compare_settings(first, second)
     ]

@@ -1,14 +1,17 @@
 """What a row is computed of on one side, and the tensors that two sides have alike.
 
 A region is the operations behind the nearest tensors that isolation feeds. Two tensors of the
-regions are the same if they have the same values on two inputs, in any order of their axes.
+regions are the same if they have the same values on two inputs, in the same order of their axes, or
+in the one that both graphs state for them, channels first. In any other order they are not: a
+transposition that is left out makes the same values, too.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import operator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -45,6 +48,8 @@ class Region:
     output: str
     fed: frozenset[str]
     values: tuple[Mapping[str, Array], Mapping[str, Array]]
+    move_channels: Callable[[str, Array], Array] = lambda tensor, value: value
+    """Returns the value of a tensor with its channels first, where the graph states its axes."""
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
@@ -93,6 +98,20 @@ def agree(first: Array, second: Array) -> bool:
         same = np.where(first == second, 0.0, np.abs(first - second))
         scale = float(np.abs(first[np.isfinite(first)]).max(initial=0.0))
         return bool((same <= _SAME * scale).all())
+
+
+def agree_in_order(first: Array, second: Array, *, exact: bool = False) -> bool:
+    """Return whether two tensors are the same, the one with some neighbouring axes as one.
+
+    With `exact` every number is equal; else rounding in float32 is nothing.
+    """
+    if first.size != second.size:
+        return False
+    steps = [set(itertools.accumulate(each.shape, operator.mul)) for each in (first, second)]
+    if not (steps[0] <= steps[1] or steps[1] <= steps[0]) and first.shape != second.shape:
+        return False
+    moved = second.reshape(first.shape)
+    return np.array_equal(first, moved, equal_nan=True) if exact else agree(first, moved)
 
 
 def list_orders(source: Sequence[int], target: Sequence[int]) -> Iterator[tuple[int, ...]]:
@@ -162,7 +181,9 @@ class Matches:
         is_row = (tensor, other) in self._rows
         if len(pairs) < 2:
             return is_row
-        if not is_row and not self._may_be_same(tensor, other):
+        if not is_row and not (
+            self._may_be_same(tensor, other) and self._is_trusted(tensor, other)
+        ):
             return False
         first, second = pairs[0]
         for order in list_preferred(second.shape, first.shape):
@@ -170,6 +191,26 @@ class Matches:
                 self.orders[tensor, other] = rank_axes(order, second.shape)
                 return True
         return is_row
+
+    def _is_trusted(self, tensor: str, other: str) -> bool:
+        """Return whether two tensors are the same in one order of axes, and by more than one value.
+
+        A mask of ones may be anything, unless it is what both sides are given.
+        """
+        reference, subject = self._regions
+        known, own = reference.values, subject.values
+        is_given = reference.is_end(tensor) and subject.is_end(other)
+        if not is_given and known[0][tensor].size > 1 and np.ptp(known[0][tensor]) == 0:
+            return False
+        plain = all(agree_in_order(a[tensor], b[other]) for a, b in zip(known, own, strict=True))
+        if plain or reference.graph.framework == subject.graph.framework:
+            return plain
+        return all(
+            agree_in_order(
+                reference.move_channels(tensor, a[tensor]), subject.move_channels(other, b[other])
+            )
+            for a, b in zip(known, own, strict=True)
+        )
 
     def _may_be_same(self, tensor: str, other: str) -> bool:
         """Return whether two tensors may have the same values in some order, by a few sums."""

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-from parity.explain.proof.region import Array, agree
+import numpy as np
+
+from parity.explain.proof.region import Array, Region, agree, agree_in_order
 from parity.explain.proof.region_walk import (
     Edit,
     Fragment,
@@ -73,6 +75,8 @@ def state_difference(walk: Walk, edit: Edit) -> Statement | None:
     if not subject.nodes and not reference.nodes:
         return _state_tensor(walk, edit)
     shared = {t for end in reference.ends for t in walk.matches.to_subject.get(end, ())}
+    if _repeats(walk, reference, subject) or _are_elsewhere(walk, reference, subject):
+        return None
     if not subject.nodes and _is_end_of(subject.ends, shared):
         names = _join([name_operation(node) for node in reference.nodes])
         verb = "are" if len(reference.nodes) > 1 else "is"
@@ -94,6 +98,8 @@ def state_difference(walk: Walk, edit: Edit) -> Statement | None:
             return found
         if are_alike(reference.nodes[0], subject.nodes[0]):
             nodes = reference.nodes[0], subject.nodes[0]
+            if walk.compare(*nodes):
+                return None
             return (
                 _state_inputs(walk, *nodes)
                 or _state_shapes(walk, *nodes)
@@ -101,6 +107,61 @@ def state_difference(walk: Walk, edit: Edit) -> Statement | None:
                 or _state_operand(*nodes)
             )
     return _state_operations(walk, edit, reference, subject)
+
+
+def _repeats(walk: Walk, reference: Fragment, subject: Fragment) -> bool:
+    """Return whether one side alone has operations, and the other has one like them just before.
+
+    Where a mask has no effect, what is before it and what is behind it are the same.
+    """
+    if bool(reference.nodes) == bool(subject.nodes):
+        return False
+    nodes = reference.nodes or subject.nodes
+    region = walk.subject if reference.nodes else walk.reference
+    ends = subject.ends if reference.nodes else reference.ends
+    before = [region.graph.producers.get(end) for end in ends]
+    return any(
+        maker is not None and _has_no_effect(region, maker) and are_alike(maker, node)
+        for maker in before
+        for node in nodes
+    )
+
+
+def _are_elsewhere(walk: Walk, reference: Fragment, subject: Fragment) -> bool:
+    """Return whether the side that seems to lack operations has as many of them, in another place.
+
+    A norm before its activation, in place of behind it, is neither left out nor added. Arithmetic
+    is not counted, which models are written with in many ways.
+    """
+    if bool(reference.nodes) == bool(subject.nodes):
+        return False
+    graphs = walk.reference.graph, walk.subject.graph
+    has, lacks = graphs if reference.nodes else graphs[::-1]
+    return any(
+        sum(are_alike(node, each) for each in lacks.nodes)
+        >= sum(are_alike(node, each) for each in has.nodes)
+        for node in reference.nodes or subject.nodes
+        if not kinds.properties(node.kind).python_operator
+    )
+
+
+def _has_no_effect(region: Region, node: Node) -> bool:
+    """Return whether an operation gives what it reads, or that cannot be told."""
+    values = region.values[0]
+    output = values.get(node.outputs[0])
+    known = [values[each] for each in node.inputs if each in values]
+    return output is None or any(agree_in_order(output, each) for each in known)
+
+
+def _holds_same_values(walk: Walk, one: str, other: str) -> bool:
+    """Return whether two tensors have the same values, in whatever order."""
+    for first, second in zip(walk.reference.values, walk.subject.values, strict=True):
+        wanted, own = first.get(one), second.get(other)
+        if wanted is None or own is None or wanted.size != own.size:
+            return False
+        if not agree(np.sort(wanted, axis=None), np.sort(own, axis=None)):
+            return False
+    return True
 
 
 def _is_end_of(ends: Sequence[str], shared: Collection[str]) -> bool:
@@ -112,7 +173,8 @@ def _state_single(walk: Walk, first: Node, second: Node) -> Statement | None:
     where = name_operation(second)
     if are_alike(first, second):
         differences = walk.compare(first, second)
-        if not differences:
+        if not differences or walk.pair_inputs(first, second) != []:
+            # Which of the settings and the inputs it is, is not known.
             return None
         texts = _join([f"{e.name} is {e.value}, not {e.expected}," for e in differences])
         remedy = _join([f"set {each.name} to {each.expected}" for each in differences])
@@ -139,7 +201,7 @@ def _state_single(walk: Walk, first: Node, second: Node) -> Statement | None:
 def _state_inputs(walk: Walk, first: Node, second: Node) -> Statement | None:
     """Return what one operation reads, where another reads something else."""
     pairs = walk.pair_inputs(first, second)
-    if not pairs:
+    if not pairs or any(_holds_same_values(walk, *pair) for pair in pairs):
         return None
     texts = [
         f"{name_tensor(walk.subject.graph, other)}, not {_name_for_subject(walk, one)}"
@@ -214,6 +276,8 @@ def _state_operand(first: Node, second: Node) -> Statement | None:
 
 def _state_tensor(walk: Walk, edit: Edit) -> Statement | None:
     """Return which tensor is read, where both sides have both."""
+    if _holds_same_values(walk, edit.reference, edit.subject):
+        return None
     reader = walk.find_reader(edit.subject)
     where = "It" if reader is None else name_operation(reader)
     other = name_tensor(walk.subject.graph, edit.subject)
@@ -238,8 +302,8 @@ def _state_operations(
         wanted = f"reads {name_tensor(walk.reference.graph, edit.reference)}"
         remedy = f"read {_name_for_subject(walk, edit.reference)} in place of {own}"
     else:
-        if sorted(map(_word, reference.nodes)) == sorted(map(_word, subject.nodes)):
-            # They differ in what these words do not say.
+        if any(are_alike(one, other) for one in reference.nodes for other in subject.nodes):
+            # They may differ in what the one of them reads or computes, not in the others.
             return None
         names = _join([name_operation(node) for node in reference.nodes])
         wanted = f"computes {names}"

@@ -7,12 +7,20 @@ have is a fragment of either side.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from parity.explain.proof.region import Array, Matches, Region, list_preferred, rank_axes, rearrange
+from parity.explain.proof.region import (
+    Array,
+    Matches,
+    Region,
+    agree_in_order,
+    list_preferred,
+    rank_axes,
+    rearrange,
+)
 from parity.network import kinds
 from parity.network.graph import OPAQUE, Node
 
@@ -59,6 +67,9 @@ class Walk:
     compare: Compare
     groups: Mapping[str, tuple[Collection[str], Collection[str]]]
     """The operations that are paired as one, of either side, by each of the reference's."""
+    _walked: dict[tuple[str, str, int], list[Edit]] = field(default_factory=dict)
+    """What was found before two tensors: branches that meet are walked once."""
+    _compared: dict[tuple[str, str], bool] = field(default_factory=dict)
 
     def list_hypotheses(self) -> list[tuple[Edit, ...]]:
         """Return sets of edits that may make the reference's region the subject's.
@@ -105,6 +116,21 @@ class Walk:
         return one in first and other in second and first[one].size == second[other].size
 
     def _walk(self, one: str, other: str, depth: int) -> list[Edit]:
+        """Return the edits before two tensors; more than `MAX_EDITS` of them are not all told."""
+        key = one, other, depth
+        if key not in self._walked:
+            found = dict.fromkeys(self._walk_back(one, other, depth))
+            self._walked[key] = list(found)[: MAX_EDITS + 1]
+        return self._walked[key]
+
+    def _differ(self, first: Node, second: Node) -> bool:
+        """Return whether two operations have other settings."""
+        key = first.id, second.id
+        if key not in self._compared:
+            self._compared[key] = bool(self.compare(first, second))
+        return self._compared[key]
+
+    def _walk_back(self, one: str, other: str, depth: int) -> list[Edit]:
         if other in self.matches.to_subject.get(one, ()):
             return []
         edit = [Edit(one, other)]
@@ -119,7 +145,7 @@ class Walk:
             return self._walk(one, second.inputs[0], depth)
         pairs = self._pair_group(first, second)
         if pairs is None:
-            if not _are_equivalent(first, second) or self.compare(first, second):
+            if not _are_equivalent(first, second) or self._differ(first, second):
                 return edit
             if kinds.properties(first.kind).recurrent:
                 states = self._find_missing_states(first, second)
@@ -190,9 +216,12 @@ class Walk:
             else:
                 left.remove(partner)
         # Of those that differ the nearest in their makers are a pair.
-        if len(rest) == 2 and not self._is_likely(rest[0], left[0]):
-            left.reverse()
+        if len(rest) == 2 and self._are_likely(rest, left[::-1]):
+            left = left if self._are_likely(rest, left) else left[::-1]
         return list(zip(rest, left, strict=True))
+
+    def _are_likely(self, ones: Sequence[str], others: Sequence[str]) -> bool:
+        return all(self._is_likely(*pair) for pair in zip(ones, others, strict=True))
 
     def _is_likely(self, one: str, other: str) -> bool:
         first, second = self.reference.find_producer(one), self.subject.find_producer(other)
@@ -287,7 +316,17 @@ def _read_fragment(region: Region, tensor: str, matched: Mapping[str, Any]) -> F
             waiting += node.inputs
     order = {node.id: at for at, node in enumerate(region.graph.nodes)}
     chosen = sorted(nodes.values(), key=lambda node: order[node.id])
-    return Fragment(tuple(n for n in chosen if not is_passed(n)), tuple(ends))
+    shown = tuple(n for n in chosen if not is_passed(n) or _changes_values(region, n))
+    return Fragment(shown, tuple(ends))
+
+
+def _changes_values(region: Region, node: Node) -> bool:
+    """Return whether an operation changes the order of values, or these, as a cast does."""
+    values = region.values[0]
+    if node.inputs[0] not in values or node.outputs[0] not in values:
+        return node.kind == "cast"
+    before, after = values[node.inputs[0]], values[node.outputs[0]]
+    return before.size == after.size and not agree_in_order(before, after, exact=True)
 
 
 def is_passed(node: Node) -> bool:
