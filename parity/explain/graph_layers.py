@@ -24,6 +24,7 @@ from parity.explain import diagnosis, messages
 from parity.explain.attention_rows import ATTENTION, read_attention
 from parity.explain.captures import round_to_float32
 from parity.explain.cause import Cause
+from parity.explain.causes import wrong_tensor
 from parity.explain.findings import IsolatedFailure
 from parity.explain.graph_evidence import MAX_VALUES, GraphEvidence, as_transform, may_read_turned
 from parity.explain.graph_inputs import (
@@ -489,7 +490,9 @@ def describe(findings: Sequence[GraphFinding]) -> tuple[Cause, ...]:
             else (finding.subject, *messages.candidate_texts(proof))
         )
         groups.setdefault(key, []).append(finding)
-    return tuple(map(_describe_group, groups.values()))
+    causes = map(_describe_group, groups.values())
+    # Where no table was given, a tensor of another layer is a pair that was not found.
+    return tuple(sorted(causes, key=lambda cause: cause.cause == wrong_tensor.NAME))
 
 
 def _describe_group(group: Sequence[GraphFinding]) -> Cause:

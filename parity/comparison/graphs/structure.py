@@ -247,9 +247,10 @@ def is_same_function(
     None where the subject's operation is one of several that do the same together, or cannot be
     evaluated alone: then the numbers of the comparison show it. With `outputs_agree`, all compared
     tensors have agreed. Two kinds that give other numbers on this very input are then parts of
-    operations that agree, as the sigmoid in x·sigmoid(x) is of a SiLU. So are two that give other
-    shapes, as a transposed convolution whose output is cropped later, and one that cannot be
-    evaluated alone, as x to the power of a constant, and any other.
+    operations that agree, as the sigmoid in x·sigmoid(x) is of a SiLU; two axes are one, where a
+    model has turned the tensor. Parts are also two that give other shapes, as a transposed
+    convolution whose output is cropped later, and one that cannot be evaluated alone, as x to the
+    power of a constant, and any other.
 
     The reference's operation is evaluated as it is and with the subject's value, on its own inputs
     (`tensors`, by id, channels first) and on noise of ten times their scale. False where the
@@ -285,8 +286,8 @@ def is_same_function(
         if answer is None:
             return None if outputs_agree or difference.field in _ARRANGED else False
         if not answer:
-            is_part = outputs_agree and difference.field == "kind" and number == 0
-            return None if is_part else False
+            is_seen = outputs_agree and difference.field in _LAYOUT and number == 0
+            return None if is_seen else False
     return True
 
 
@@ -305,6 +306,10 @@ def _make_inputs(node: Node, inputs: Sequence[Array]) -> Iterator[Sequence[Array
     yield [0.0 * each for each in inputs]
     yield [-np.abs(each) for each in noise]
 
+
+_LAYOUT = frozenset({"kind", "axis", "axes"})
+"""Fields that may be read otherwise than they act: of a part, or of a tensor with turned axes.
+Where what they say would show on this input and no output shows it, nothing differs in them."""
 
 _ARRANGED = frozenset({"kind", "axes"})
 """Fields in which one operation and several that do the same together may differ."""

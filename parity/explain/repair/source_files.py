@@ -84,6 +84,6 @@ def spatial_sizes(
         return tuple(fallback[2:])
     tensor = graph.tensors[node.inputs[0]]
     axes = tensor.axes.split()
-    if axes and axes[1] == "C":
+    if axes[1:2] == ["C"]:
         return tensor.shape[2:]
     return tensor.shape[1:-1] if graph.framework == "keras" else tensor.shape[2:]

@@ -230,7 +230,7 @@ CHANGES: tuple[Change, ...] = (
     ("time reversed", _reversed_time, frozenset({"time-reversed", "recurrent-direction",
                                                  "input-moved"})),
     ("rows of an embedding", _row_offset, frozenset({"embedding-offset"})),
-    ("input moved", _moved, frozenset({"input-moved", "kernel-layout",
+    ("input moved", _moved, frozenset({"input-moved", "kernel-layout", "operation-added",
                                                      "kernel-flipped", "output-permuted"})),
     ("layer scale left out", _scale_left_out, frozenset({READS, "layer-left-out", "layer-scale",
                                                                 "operation-left-out"})),
