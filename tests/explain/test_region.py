@@ -401,3 +401,40 @@ def test_both_sides_have_the_same_second_input_in_any_axes():
     np.testing.assert_array_equal(turned, change_numbers(values).transpose(2, 0, 1))
     ids = np.arange(5)
     assert change_numbers(ids) is ids
+
+
+def test_branches_that_meet_are_walked_once():
+    """Every step doubles the paths back to the input."""
+
+    def build_steps(first):
+        nodes = [node("a0", first, "x")]
+        for at in range(25):
+            nodes.append(node(f"s{at}", "sin", f"a{at}"))
+            nodes.append(node(f"a{at + 1}", "add", f"a{at}", f"s{at}"))
+        return [*nodes, node("out", "exp", "a25")]
+
+    assert stated(build_steps("sin"), build_steps("cos"))[0] is Form.OTHER
+
+
+def test_a_sum_of_a_tensor_and_what_is_made_of_it():
+    """Its inputs are not exchanged where that pairs no more of them."""
+    reference = [node("a", "sin", "x"), node("b", "sin", "a"), node("s", "add", "a", "b")]
+    subject = [node("a", "cos", "x"), node("b", "sin", "a"), node("s", "add", "a", "b")]
+    form, text = stated([*reference, node("out", "exp", "s")], [*subject, node("out", "exp", "s")])
+    assert form is Form.OTHER
+    assert text.startswith("It computes `cos` (a.py:1), not `sin` (a.py:1)")
+
+
+def test_an_operation_in_another_place_is_neither_left_out_nor_added():
+    reference = [node("a", "exp", "x"), node("b", "sin", "a"), node("out", "abs", "b")]
+    subject = [node("b", "sin", "x"), node("a", "exp", "b"), node("out", "abs", "a")]
+    proof, _ = explain(reference, subject)
+    told = set() if proof is None else {each.form for each in proof.statements}
+    assert not told & {Form.LEFT_OUT, Form.ADDED}
+
+
+def test_several_operations_at_the_row_itself_are_not_named_without_a_run():
+    """They may be another way of writing the one, behind what no graph shows."""
+    reference = [node("out", "silu", "x")]
+    subject = [node("a", "sigmoid", "x"), node("out", "multiply", "x", "a")]
+    assert explain(reference, subject)[0] is None
