@@ -426,11 +426,13 @@ def test_a_sum_of_a_tensor_and_what_is_made_of_it():
 
 
 def test_an_operation_in_another_place_is_neither_left_out_nor_added():
-    reference = [node("a", "exp", "x"), node("b", "sin", "a"), node("out", "abs", "b")]
-    subject = [node("b", "sin", "x"), node("a", "exp", "b"), node("out", "abs", "a")]
-    proof, _ = explain(reference, subject)
-    told = set() if proof is None else {each.form for each in proof.statements}
-    assert not told & {Form.LEFT_OUT, Form.ADDED}
+    first = node("a", "exp", "x")
+    behind = [first, node("out", "abs", "a"), node("later", "sin", "out")]
+    before = [first, node("b", "sin", "a"), node("out", "abs", "b")]
+    assert explain(behind, before)[0] is None
+    assert explain(before, behind)[0] is None
+    assert stated(behind[:2], before)[0] is Form.ADDED
+    assert stated(before, behind[:2])[0] is Form.LEFT_OUT
 
 
 def test_several_operations_at_the_row_itself_are_not_named_without_a_run():
