@@ -426,9 +426,9 @@ def test_a_sum_of_a_tensor_and_what_is_made_of_it():
 
 
 def test_an_operation_in_another_place_is_neither_left_out_nor_added():
-    first = node("a", "exp", "x")
-    behind = [first, node("out", "abs", "a"), node("later", "sin", "out")]
-    before = [first, node("b", "sin", "a"), node("out", "abs", "b")]
+    first = node("a", "sin", "x")
+    behind = [first, node("out", "exp", "a"), node("later", "cos", "out")]
+    before = [first, node("b", "cos", "a"), node("out", "exp", "b")]
     assert explain(behind, before)[0] is None
     assert explain(before, behind)[0] is None
     assert stated(behind[:2], before)[0] is Form.ADDED
