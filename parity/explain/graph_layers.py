@@ -369,7 +369,17 @@ def explain_rows(
         reason = str(error).partition("\n")[0]
         kind = "" if isinstance(error, ParityError) else f"{type(error).__name__}: "
         return Explained(found, (f"the differences were not explained: {kind}{reason}",))
-    return Explained((*found, *describe(findings)), tuple(notes), tuple(findings))
+    causes = sorted(describe(findings), key=partial(_rank, state))
+    return Explained((*found, *causes), tuple(notes), tuple(findings))
+
+
+def _rank(state: GraphState, cause: Cause) -> tuple[bool, bool]:
+    """Return the place of a cause among the others: those of the user's own source come first.
+
+    A tensor of another layer comes last: no table was given, and a pair was not found.
+    """
+    is_export = bool(state.models[cause.subject].subject.exported_from)
+    return cause.cause == wrong_tensor.NAME, is_export
 
 
 def _explain_regions(
@@ -490,9 +500,7 @@ def describe(findings: Sequence[GraphFinding]) -> tuple[Cause, ...]:
             else (finding.subject, *messages.candidate_texts(proof))
         )
         groups.setdefault(key, []).append(finding)
-    causes = map(_describe_group, groups.values())
-    # Where no table was given, a tensor of another layer is a pair that was not found.
-    return tuple(sorted(causes, key=lambda cause: cause.cause == wrong_tensor.NAME))
+    return tuple(map(_describe_group, groups.values()))
 
 
 def _describe_group(group: Sequence[GraphFinding]) -> Cause:
