@@ -21,7 +21,7 @@ pytestmark = pytest.mark.framework
 SUBJECTS = ["keras", "torch", "onnx-keras", "onnx-torch"]
 STAGES = ["stem", "stage1", "stage2", "stage3", "stage4", "pool", "logits"]
 QUICK = ("resnet18",)
-"""A basic block; the other architectures are marked slow, and `.ci/run` compares a grouped bottleneck."""
+"""A basic block. The others are marked slow; `.ci/run` compares a grouped bottleneck."""
 
 
 @pytest.fixture(scope="module")
