@@ -435,6 +435,20 @@ def test_an_operation_in_another_place_is_neither_left_out_nor_added():
     assert stated(before, behind[:2])[0] is Form.LEFT_OUT
 
 
+def test_several_operations_of_which_one_is_on_both_sides():
+    reference = [node("a", "exp", "x"), node("b", "tanh", "a"), node("out", "sin", "b")]
+    subject = [node("b", "tanh", "x"), node("c", "cos", "b"), node("out", "sin", "c")]
+    form, text = stated(reference, subject)
+    assert form is Form.OTHER
+    assert "`tanh` (b.py:1) and `cos` (c.py:1) where the reference computes `exp`" in text
+    # A number may be what differs, and is not in these words.
+    scaled = [node("a", "exp", "x"), node("b", "multiply", "a", constants={"1": 3.0}),
+              node("out", "sin", "b")]  # fmt: skip
+    other = [node("b", "multiply", "x", constants={"1": 3.0}), node("c", "cos", "b"),
+             node("out", "sin", "c")]  # fmt: skip
+    assert explain(scaled, other)[0] is None
+
+
 def test_several_operations_at_the_row_itself_are_not_named_without_a_run():
     """They may be another way of writing the one, behind what no graph shows."""
     reference = [node("out", "silu", "x")]

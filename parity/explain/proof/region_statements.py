@@ -164,6 +164,13 @@ def _holds_same_values(walk: Walk, one: str, other: str) -> bool:
     return True
 
 
+def _may_hide(walk: Walk, first: Node, second: Node) -> bool:
+    """Return whether two operations of one kind may differ by themselves, as two products may."""
+    if OPAQUE in (first.kind, second.kind) or walk.compare(first, second):
+        return True
+    return any(each.parameters or each.constants or each.constant_ids for each in (first, second))
+
+
 def _is_end_of(ends: Sequence[str], shared: Collection[str]) -> bool:
     return len(ends) == 1 and ends[0] in shared
 
@@ -302,8 +309,12 @@ def _state_operations(
         wanted = f"reads {name_tensor(walk.reference.graph, edit.reference)}"
         remedy = f"read {_name_for_subject(walk, edit.reference)} in place of {own}"
     else:
-        if any(are_alike(one, other) for one in reference.nodes for other in subject.nodes):
-            # They may differ in what the one of them reads or computes, not in the others.
+        if sorted(map(_word, reference.nodes)) == sorted(map(_word, subject.nodes)) or any(
+            are_alike(one, other) and _may_hide(walk, one, other)
+            for one in reference.nodes
+            for other in subject.nodes
+        ):
+            # They differ in what these words do not say.
             return None
         names = _join([name_operation(node) for node in reference.nodes])
         wanted = f"computes {names}"
