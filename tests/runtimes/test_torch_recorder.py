@@ -8,7 +8,13 @@ from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from parity.runtimes.torch.recorder import Recorder, call_model, name_function, pin_fast_paths
+from parity.runtimes.torch.recorder import (
+    Recorder,
+    call_model,
+    name_function,
+    pin_fast_paths,
+    widen_casts,
+)
 
 pytestmark = pytest.mark.framework
 
@@ -121,3 +127,10 @@ def test_a_detached_tensor_is_an_alias_with_the_same_strides():
         other = x.detach()
     assert other is not x
     assert (other.stride(), other.data_ptr()) == (x.stride(), x.data_ptr())
+
+
+def test_complex_numbers_are_widened_too():
+    func, args, options = widen_casts(torch.zeros, "zeros", (2,), {"dtype": torch.cfloat})
+    assert func(*args, **options).dtype == torch.complex128
+    func, args, _ = widen_casts(torch.Tensor.cfloat, "cfloat", (torch.zeros(2),), {})
+    assert func(*args).dtype == torch.complex128

@@ -511,13 +511,15 @@ def _replace_tensors(value: Any, by_id: Mapping[int, Any]) -> Any:
 def widen_casts(
     func: Any, name: str, args: Any, kwargs: dict[str, Any]
 ) -> tuple[Any, Any, dict[str, Any]]:
-    """Return the call with float64 where it asks for float32."""
+    """Return the call with float64 where it asks for float32, and so of complex numbers."""
     if func is torch.Tensor.float:
         return torch.Tensor.double, args, kwargs
+    if func is torch.Tensor.cfloat:
+        return torch.Tensor.cdouble, args, kwargs
     if name == "rms_norm" and functions.bind_arguments(func, name, args, kwargs).get("eps") is None:
         # PyTorch's default epsilon is that of the dtype.
         return func, args[:3], {**kwargs, "eps": torch.finfo(torch.float32).eps}
-    wide = {torch.float32: torch.float64}
+    wide = {torch.float32: torch.float64, torch.complex64: torch.complex128}
     if any(isinstance(value, torch.dtype) for value in (*args, *kwargs.values())):
         args = tuple(
             wide.get(value, value) if isinstance(value, torch.dtype) else value for value in args
