@@ -192,7 +192,7 @@ def sized(tmp_path_factory):
     ("model", "options", "note"),
     [
         ("sized", {}, "it runs on 1x28x28"),
-        ("sized,3,size=50", {}, "it runs on 3x50x50"),
+        pytest.param("sized,3,size=50", {}, "it runs on 3x50x50", marks=pytest.mark.slow),
         ("sized,1,size=58", {"image_size": 58}, "it runs on 1x58x58"),
         ("with_example", {}, None),
         ("open_size", {}, "it is given 1x224x224, which --image-size and --channels change"),

@@ -112,8 +112,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("source", "target", "name"),
     [
         ("tn.py:images,seed=3", "kn.py:images", "images.weights.h5"),
-        ("kn.py:images,seed=4", "tn.py:images", "images.safetensors"),
-        ("tn.py:tokens,seed=3", "kn.py:tokens", "tokens.keras"),
+        pytest.param(
+            "kn.py:images,seed=4", "tn.py:images", "images.safetensors", marks=pytest.mark.slow
+        ),
+        pytest.param("tn.py:tokens,seed=3", "kn.py:tokens", "tokens.keras", marks=pytest.mark.slow),
         ("kn.py:tokens,seed=4", "tn.py:tokens", "tokens.pth"),
         (
             "kn.py:tokens,seed=4,reset_after=False",

@@ -20,7 +20,9 @@ def test_a_vision_transformer_and_its_exports_are_in_parity(parity):
     assert "random, seed 0" in report["weights"]["source"]
 
 
-@pytest.mark.parametrize("name", ["gru_tagger", "lstm_tagger"])
+@pytest.mark.parametrize(
+    "name", ["gru_tagger", pytest.param("lstm_tagger", marks=pytest.mark.slow)]
+)
 def test_a_tagger_is_in_parity(parity, name):
     done = parity("compare", name, "--isolate", "--json", "-")
     assert done.code == 0, done.out
