@@ -417,6 +417,15 @@ def test_settings_and_a_fault_of_the_weights(stated, cause):
     assert set(explain_with_weights(layer, made, subject_hyper=made.hyper)) == {*stated, cause}
 
 
+def test_a_fault_of_the_weights_and_a_constant():
+    """Pairs with all of the subject's weights are near, too; they are no halves of other pairs."""
+    layer = conv(8, 8, size=12, bias=True)
+    made = layer.with_weights(kernel=layer.weights["kernel"][:, :, ::-1, ::-1])
+    offset = 0.02 * draw(8, seed=5).reshape(1, -1, 1, 1)
+    made = made.with_output_transform(lambda output: output + offset)
+    assert set(explain_with_weights(layer, made)) == {"kernel-flipped", "bias"}
+
+
 def test_a_structural_fault_among_many_and_all_weights():
     """Alone neither is near, and many activations are nearer than the right one."""
     layer = dense(8, 8)

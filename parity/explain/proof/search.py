@@ -114,10 +114,11 @@ def explain_layer(
     joint = _try_all_shown(failing, attempts)
     if joint is not None:
         return Explanation(before, joint)
-    combinations = itertools.chain(
-        _extend_known(failing, attempts), _order_pairs(failing, attempts, before)
-    )
+    # Those that are tried below join `attempts`; pairs are made of single candidates.
     singles = tuple(attempts)
+    combinations = itertools.chain(
+        _extend_known(failing, singles), _order_pairs(failing, singles, before)
+    )
     for number, combination in enumerate(combinations):
         if number >= pairs:
             break
