@@ -109,12 +109,16 @@ def describe_proof(
     amplified = ""
     if proof.x_layer_floor > proof.x_floor_after:
         amplified = ", which the change itself makes larger"
-    message = (
-        f"{names}{where}{also}: {text}. {proof.candidates[0].proof_method}, the error falls from "
-        f"{_format_floors(before)} to {_format_floors(proof.x_floor_after)}{amplified}. "
-        f"Remedy: {remedy}"
-    )
-    evidence = {"x_floor_before": before, "x_floor_after": proof.x_floor_after}
+    first = proof.candidates[0]
+    evidence = {"x_floor_before": before}
+    shown = f"{first.proof_method}; the error is {_format_floors(before)}"
+    if first.is_measured:
+        evidence["x_floor_after"] = proof.x_floor_after
+        shown = (
+            f"{first.proof_method}, the error falls from {_format_floors(before)} to "
+            f"{_format_floors(proof.x_floor_after)}{amplified}"
+        )
+    message = f"{names}{where}{also}: {text}. {shown}. Remedy: {remedy}"
     evidence = {name: value for name, value in evidence.items() if math.isfinite(value)}
     return Cause(failure.row.name, failure.subject, names, evidence, message, remedy)
 

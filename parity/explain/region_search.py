@@ -62,7 +62,7 @@ MAX_RUN_VALUES = 1 << 29
 """About the values that the reference's operations give in all rounds; two are always run."""
 
 _BY_RUN = "With it in the reference, on {inputs}"
-_BY_INPUTS = "All that it reads is the reference's, on {inputs}; taken for that"
+_BY_INPUTS = "All that it reads is the reference's, on {inputs}, and its output is not"
 
 Trial = dict[str, tuple[Array, Array]]
 """What replaces tensors of the reference, on both inputs."""
@@ -240,7 +240,8 @@ def _search_row(
             if actual[0].size != wanted.size and told[edits[0]].form is not Form.SETTING:
                 # What is behind may make up for the shape.
                 continue
-            return RegionProof(tuple(told.values()), actual[0], _BY_INPUTS.format(inputs=inputs))
+            method = _BY_INPUTS.format(inputs=inputs)
+            return RegionProof(tuple(told.values()), actual[0], method, is_run=False)
         replaced = {edit: walk.arrange(edit) for edit in edits}
         trial = {e.reference: value for e, value in replaced.items() if value is not None}
         if len(trial) < len(edits):

@@ -9,9 +9,10 @@ import pytest
 
 from parity.explain.diagnosis import explain_layer
 from parity.explain.findings import Finding, IsolatedFailure
-from parity.explain.messages import describe_findings
+from parity.explain.messages import describe_findings, describe_proof
+from parity.explain.proof.candidate import Candidate
 from parity.explain.proof.layer import evaluate
-from parity.explain.proof.search import Explanation
+from parity.explain.proof.search import Attempt, Explanation
 from tests.explain.samples import conv, failing_layer
 
 
@@ -66,3 +67,18 @@ def test_weights_that_are_no_numbers_are_named():
 def test_a_layer_of_which_nothing_could_be_tried_has_its_own(odd):
     graph = replace(finding("onnx-keras", odd), layer=None)
     assert len(describe_findings([finding("keras", odd), graph])) == 2
+
+
+@pytest.mark.parametrize("is_measured", [True, False])
+def test_only_a_measured_proof_says_what_the_error_falls_to(is_measured):
+    candidate = Candidate(
+        "other-setting", lambda layer: layer, "Axis is 1, not 2", "set axis to 2",
+        proof_method="All that it reads is the reference's", is_measured=is_measured,
+    )  # fmt: skip
+    made = failing_layer(conv(), evaluate(conv()))
+    failure = IsolatedFailure("keras", made.row, made.floor, 8e5)
+    explanation = Explanation(8e5, Attempt((candidate,), 0.0))
+    cause = describe_proof(failure, explanation, (), ())
+    assert ("falls" in cause.message) == is_measured
+    assert ("x_floor_after" in cause.evidence) == is_measured
+    assert cause.evidence["x_floor_before"] == 8e5

@@ -42,5 +42,6 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             statement.remedy,
             STATED,
             proof_method=proof.method,
+            is_measured=proof.is_run,
             replaces_output=True,
         )

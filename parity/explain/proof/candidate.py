@@ -33,6 +33,8 @@ class Candidate:
     """`text` without fitted numbers, which are wrong where another difference exists as well."""
     proof_method: str = "Applied to the reference layer alone"
     """How the cause is proved, as the beginning of a sentence."""
+    is_measured: bool = True
+    """Whether the method says what the error falls to, and is not a proof by itself."""
     replaces_output: bool = False
     """Whether it replaces the output, so that other differences have no effect: it is never
     combined with another candidate."""

@@ -63,6 +63,8 @@ class RegionProof:
     output: Array
     method: str
     """How they were proved, as the beginning of a sentence."""
+    is_run: bool = True
+    """Whether `output` is that of a run, and not the subject's own."""
 
 
 def state_difference(walk: Walk, edit: Edit) -> Statement | None:
