@@ -232,16 +232,16 @@ def _search_row(
             continue
         if not all(_has_equal_weights(state, walk, edit, subject) for edit in edits):
             continue
-        told = {edit: s for edit, s in zip(edits, statements, strict=True) if s is not None}
+        sentences = {edit: s for edit, s in zip(edits, statements, strict=True) if s is not None}
         if edits[0].reference == sides[name].output:
-            if _is_doubtful(walk, edits[0], told[edits[0]].form):
+            if _is_doubtful(walk, edits[0], sentences[edits[0]].form):
                 continue
             wanted = sides[name].values[0].get(sides[name].output, actual[0])
-            if actual[0].size != wanted.size and told[edits[0]].form is not Form.SETTING:
+            if actual[0].size != wanted.size and sentences[edits[0]].form is not Form.SETTING:
                 # What is behind may make up for the shape.
                 continue
             method = _BY_INPUTS.format(inputs=inputs)
-            return RegionProof(tuple(told.values()), actual[0], method, is_run=False)
+            return RegionProof(tuple(sentences.values()), actual[0], method, is_run=False)
         replaced = {edit: walk.arrange(edit) for edit in edits}
         trial = {e.reference: value for e, value in replaced.items() if value is not None}
         if len(trial) < len(edits):
@@ -259,7 +259,7 @@ def _search_row(
                 kept.remove(edit)
                 outputs = without
         return RegionProof(
-            tuple(told[edit] for edit in kept), outputs[0], _BY_RUN.format(inputs=inputs)
+            tuple(sentences[edit] for edit in kept), outputs[0], _BY_RUN.format(inputs=inputs)
         )
     return None
 

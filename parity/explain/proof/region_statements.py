@@ -328,9 +328,9 @@ def name_operation(node: Node) -> str:
     """Return an operation's name and place: `softmax` (net.py:12), with what is special of it."""
     place = node.source or node.path
     numbers = [_format_number(v) for k, v in node.constants.items() if k.isdigit()]
-    told = [text for text in numbers if text]
+    numbers_shown = [text for text in numbers if text]
     stated = [f"{k}={v}" for k, v in node.hyper.items() if isinstance(v, str)]
-    with_numbers = f" with {_join(told)}" if told else ""
+    with_numbers = f" with {_join(numbers_shown)}" if numbers_shown else ""
     if node.kind == OPAQUE and stated:
         with_numbers = f" with {_join(stated)}"
     return f"`{_word(node)}`{with_numbers} ({place})" if place else f"`{_word(node)}`{with_numbers}"
