@@ -23,6 +23,10 @@ SCHEMA = "parity.graph/1"
 OPAQUE = "opaque"
 """The kind of an operation that cannot be read inside; it is compared at its outputs."""
 
+PARAMETER = "parameter"
+"""The `operation` of an opaque node without inputs: a weight, or what is computed from weights
+alone, that a layer reads as its input."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tensor:

@@ -440,6 +440,25 @@ def shapes() -> Any:
     )
 
 
+class Queries(layers.Layer):
+    """A weight that is data, of one row for each image."""
+
+    def build(self, shape: Any) -> None:
+        self.value = self.add_weight(shape=(1, 3, 8), name="value")
+
+    def call(self, x: Any) -> Any:
+        return ops.broadcast_to(self.value, (ops.shape(x)[0], 3, 8))
+
+
+@case(image=drawn(2, 5, 8), opaque=("parameter",), without_role=("value",))
+def learned_queries() -> Any:
+    x = image(5, 8)
+    query = Queries()(x)
+    y = layers.LayerNormalization()(query + layers.MultiHeadAttention(2, 4)(query, query))
+    y = y + layers.MultiHeadAttention(2, 4)(y, x) + layers.Dense(8)(query)
+    return keras.Model(x, layers.Dense(4)(y))
+
+
 @case(image=drawn(2, 6), opaque=("TopKV2", "Prod", "OneHot", "IsFinite"))
 def arithmetic() -> Any:
     x = image(6)

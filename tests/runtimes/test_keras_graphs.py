@@ -303,6 +303,19 @@ def test_a_registered_model_is_read(name):
 # Names, lines, inputs ------------------------------------------------------------------------
 
 
+def test_layers_that_read_weights_are_layers():
+    """Of a decoder's queries."""
+    graph = runtime_of("learned_queries").record(CASES["learned_queries"].inputs)
+    layers = [node for node in graph.nodes if node.parameters and node.inputs]
+    assert [node.kind for node in layers] == [
+        "dense", "dense", "dense", "dense", "layer_norm",
+        "dense", "dense", "dense", "dense", "dense", "dense",
+    ]  # fmt: skip
+    assert all(len(node.parameters) == 2 for node in layers)
+    assert [n.operation for n in graph.nodes if not n.inputs] == ["parameter"]
+    assert not graph.notes
+
+
 def test_paths_and_lines_are_those_of_the_layers():
     graph = runtime_of("nested").record(CASES["nested"].inputs)
     assert graph.nodes[0].path.rpartition("/")[2].startswith("conv2d")

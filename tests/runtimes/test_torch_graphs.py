@@ -185,6 +185,20 @@ def test_every_weight_is_there_with_its_role(name):
         assert np.allclose(each.moments, moments, rtol=1e-12, atol=1e-12)
 
 
+def test_layers_that_read_weights_are_layers():
+    """Of a decoder's queries; the weight itself stays one to whatever else reads it."""
+    graph = graphs.record(build("queries"), CASES["queries"].inputs)
+    layers = [(n.kind, len(n.inputs)) for n in graph.nodes if n.parameters and n.inputs]
+    assert layers == [
+        ("multi_head_attention", 3), ("bias_add", 1), ("layer_norm", 1),
+        ("multi_head_attention", 3), ("dense", 1), ("dense", 1), ("dense", 1),
+    ]  # fmt: skip
+    *_, head = (node for node in graph.nodes if node.kind == "dense")
+    assert [each.name for each in head.parameters] == ["queries"]
+    assert [n.operation for n in graph.nodes if not n.inputs] == ["parameter"] * 3
+    assert not graph.notes
+
+
 def kinds_of(name):
     graph = graphs.record(build(name), CASES[name].inputs)
     return [node.kind for node in graph.nodes]

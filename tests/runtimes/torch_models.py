@@ -263,6 +263,27 @@ class Activations(nn.Module):
         return self.all(x)
 
 
+class Decoder(nn.Module):
+    """Learned queries through layers of their own, and once more as they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(3, 8))
+        self.table = nn.Parameter(torch.randn(6, 8))
+        self.first = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.norm = nn.LayerNorm(8)
+        self.cross = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.project = nn.Linear(8, 8)
+
+    def forward(self, x):
+        query = self.queries.unsqueeze(0)
+        y = self.norm(query + self.first(query, query, query)[0])
+        y = y.expand(len(x), -1, -1)
+        y = y + self.cross(y, x, x)[0] + self.project(self.queries)
+        scores = torch.einsum("bqc,kc->bqk", y, self.project(self.table))
+        return scores, functional.linear(y, self.queries)
+
+
 def sequence(*layers: nn.Module) -> nn.Module:
     return nn.Sequential(*layers)
 
@@ -366,4 +387,5 @@ CASES: dict[str, Case] = {
         lambda: nn.MultiheadAttention(8, 2, kdim=6, vdim=4),
         {"query": image(5, 2, 8), "key": image(7, 2, 6), "value": image(7, 2, 4)},
     ),
+    "queries": Case(Decoder, {"x": image(2, 5, 8)}),
 }

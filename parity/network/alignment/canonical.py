@@ -159,7 +159,7 @@ class _Builder:
             weights += self.loose.get(tensor, [])
         inputs = _order_operands(node)
         sources = [self.origin.get(tensor, -1) for tensor in inputs]
-        if not any(source >= 0 for source in sources):
+        if not any(source >= 0 for source in sources) and not self._is_layer(node):
             # Nothing of the model's inputs is in it: what it makes is a weight or a constant.
             for tensor in node.outputs:
                 if weights:
@@ -189,13 +189,24 @@ class _Builder:
         if node.id in self.packed_biases:
             self._add_packed_bias(node, sources[0], weights)
             return
+        if kinds.properties(node.kind).adds and -1 in sources and weights:
+            # A sum with a weight is that of a bias, also where layers read the weight as data.
+            node, sources = replace(node, kind="bias_add"), [each for each in sources if each >= 0]
         first = len(self.parts)
         self.parts += _expand(node, sources, weights, len(self.parts))
         self.parts[first].pads = pads
+        if len(self.parts) > first + 3:
+            # The projections of an attention each read an input of their own.
+            for part, tensor in zip(self.parts[first : first + 3], inputs, strict=False):
+                part.weights += self.loose.get(tensor, [])
         for part in self.parts[first:]:
             part.feeds = inputs
         for tensor in node.outputs:
             self.origin[tensor] = len(self.parts) - 1
+
+    def _is_layer(self, node: Node) -> bool:
+        """Return whether a node is a layer that reads weights, such as learned queries."""
+        return bool(node.parameters) and any(each in self.loose for each in node.inputs)
 
     def _add_packed(self, node: Node, sources: list[int], weights: list[Weight]) -> None:
         """Add the three products of a packed one; its tensors stand for one of them each."""
@@ -338,13 +349,13 @@ def _expand_attention(
     node: Node, sources: list[int], weights: list[Weight], first: int
 ) -> list[Part]:
     """Return the projections of query, key and value, the attention, and the output projection."""
-    by_role = {each.role: each for each in weights}
+    by_role = {each.role: each for each in weights if each.role}
     output = node.outputs[0] if node.outputs else ""
     if "output_kernel" not in by_role or not {"packed_kernel", "query_kernel"} & set(by_role):
         family = families.find_family(node.kind)
         return [Part((node.id,), node.kind, family, sources, output, weights, node.hyper)]
     parts: list[Part] = []
-    data = [source for source in sources if source >= 0]
+    data = [*(source for source in sources if source >= 0), -1]
     for place, name in enumerate(("query", "key", "value")):
         found = []
         for role in ("kernel", "bias"):
@@ -354,7 +365,8 @@ def _expand_attention(
                 found.append(Weight(own.parameter, role, own.shape))
             elif packed is not None:
                 found.append(_take(packed, role, place))
-        source = sources[place] if place < len(sources) and sources[place] >= 0 else data[0]
+        # A place of its own may be that of weights, which no part makes.
+        source = sources[place] if len(sources) > place else data[0]
         parts.append(
             Part((node.id,), "dense", families.LINEAR, [source], "", found, axes={"": name})
         )

@@ -28,7 +28,12 @@ def choose_rearrangement(
     """Return what turns a tensor of shape `other` into one of `shape`; None if nothing fits."""
     if axes is not None and other_axes is not None:
         named = find_by_axis_names(shape, axes, other, other_axes)
-        if named is not None:
+        # Of time first and batch first at a batch of one, a name may be that of the other axis.
+        is_misnamed = named is not None and (
+            named.infer_shape(tuple(other)) != tuple(shape)
+            and [n for n in shape if n != 1] == [n for n in other if n != 1]
+        )
+        if named is not None and not is_misnamed:
             return Choice(named, False)
     every = list(itertools.islice(iterate_by_shape(shape, other), 25))
     if not every:

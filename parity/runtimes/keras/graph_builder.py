@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from parity.network import axes as axis_orders
 from parity.network import kinds
-from parity.network.graph import OPAQUE, Graph, Node, Parameter, Port, Tensor
+from parity.network.graph import OPAQUE, PARAMETER, Graph, Node, Parameter, Port, Tensor
 from parity.network.kind import COMPLEX
 from parity.network.moments import Moments, moments_of
 from parity.runtimes.keras.events import Event, Operand, WeightSource, name_operand
@@ -256,6 +256,7 @@ class _Builder:
             if name not in used and "float" in dtype_of(variable)
         ]
         opaque = Counter(node.operation for node in nodes if node.kind == OPAQUE)
+        del opaque[PARAMETER]
         if opaque:
             listed = ", ".join(f"{name} ({count})" for name, count in sorted(opaque.items()))
             self.notes.append(f"operations that are compared at their outputs alone: {listed}")

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from parity.errors import PrecisionError
 from parity.network.arrays import REAL_DTYPES
+from parity.network.graph import PARAMETER
 from parity.runtimes.keras import float64
 from parity.runtimes.keras.doors import Doors, find_functions, name_scope, require_doors
 from parity.runtimes.keras.events import Event, Operand, Output, WeightSource, name_operand
@@ -136,6 +137,8 @@ class Recorder:
                 return original(layer, *args, **kwargs)
             self._stack.append(layer)
             try:
+                if self._scope is None and isinstance(layer, _WEIGHTED):
+                    args = self._read_weights_as_data(args)
                 name = "" if self._scope is not None else name_scope(layer, kwargs)
                 if name:
                     return self._run_scope(name, original, (layer, *args), kwargs, {})
@@ -380,6 +383,24 @@ class Recorder:
         for tensor in outputs:
             _mark(tensor, self, WeightSource(names, order, is_exact))
 
+    def _read_weights_as_data(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the arguments of a layer; weights in the place of its input are data from here on.
+
+        So the layers of a decoder that reads learned queries are layers, and no computed weight.
+        """
+        if not args:
+            return args
+        first = args[0]
+        mark = self._find_mark(first) if isinstance(first, self._values) else None
+        if not isinstance(mark, WeightSource):
+            return args
+        if not isinstance(first, self._eager):
+            # A weight itself stays one to whatever else reads it.
+            first = self._tf.identity(self._tf.convert_to_tensor(first))
+        operands = (self._describe(first, mark),) if self._observe else ()
+        self._record(PARAMETER, operands, {}, [first])
+        return (self._substitute(first), *args[1:])
+
     def _describe(self, tensor: Any, mark: Any) -> Operand:
         if isinstance(mark, WeightSource) and not self._is_read(tensor):
             variable = self.variables[mark.names[0]]
@@ -579,6 +600,18 @@ _RESHAPES = frozenset({"Reshape", "ExpandDims", "Squeeze"})
 _NARROW_KERNELS = {"ResizeBilinear": 2, "ResizeBicubic": 2, "MaxPool3D": 1, "AvgPool3D": 1,
                    "ScaleAndTranslate": 4}  # fmt: skip
 """Operations whose kernel gives float32, or takes nothing else, with the number of their inputs."""
+
+
+_WEIGHTED = (
+    keras.layers.Dense, keras.layers.EinsumDense, keras.layers.RNN,
+    keras.layers.LayerNormalization, keras.layers.GroupNormalization,
+    keras.layers.RMSNormalization,
+    keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D,
+    keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv1D, keras.layers.SeparableConv2D,
+    keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose,
+)  # fmt: skip
+"""Layers with weights that are no table: their input is data, also where it is made of weights."""
 
 
 def _is_sorted(order: Sequence[int]) -> bool:

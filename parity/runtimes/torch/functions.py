@@ -170,6 +170,20 @@ _ESCAPES = _words(
     """
 )
 
+_LAYERS = {
+    **dict.fromkeys(
+        _words(
+            """
+            linear bilinear layer_norm rms_norm group_norm instance_norm lstm gru rnn_tanh rnn_relu
+            conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d
+            """
+        ),
+        1,
+    ),
+    "multi_head_attention_forward": 3,
+}
+"""By layer with weights, the number of tensors that it reads beside them; they come first."""
+
 
 def is_cast(name: str) -> bool:
     """Return whether a function changes the dtype or the device alone."""
@@ -189,6 +203,11 @@ def reads_first_alone(name: str) -> bool:
 def is_constant_factory(name: str) -> bool:
     """Return whether a function makes new values in the shape of its tensor."""
     return name in _FACTORIES
+
+
+def count_layer_inputs(name: str) -> int:
+    """Return how many of its first tensors a layer with weights reads beside them; else 0."""
+    return _LAYERS.get(name, 0)
 
 
 def makes_tensors(name: str) -> bool:

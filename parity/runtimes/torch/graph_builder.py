@@ -14,7 +14,7 @@ from parity.errors import GraphError
 from parity.network import kinds
 from parity.network.arrays import REAL_DTYPES
 from parity.network.checkpoint_fit import join_first
-from parity.network.graph import OPAQUE, Graph, Node, Parameter, Port, Tensor
+from parity.network.graph import OPAQUE, PARAMETER, Graph, Node, Parameter, Port, Tensor
 from parity.network.kind import COMPLEX
 from parity.runtimes.torch import operations
 from parity.runtimes.torch.model_outputs import flatten_outputs
@@ -183,7 +183,7 @@ class GraphBuilder:
             f"{node.path or node.operation}: {node.operation} ({node.source}) has no kind, and is "
             "compared at its outputs"
             for node in self._nodes
-            if node.kind == OPAQUE
+            if node.kind == OPAQUE and node.operation != PARAMETER
         ]
         return Graph(
             "torch", tuple(self._nodes), self._tensors, tuple(self._inputs), tuple(ports),

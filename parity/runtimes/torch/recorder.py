@@ -28,6 +28,7 @@ from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from parity.network.graph import PARAMETER
 from parity.runtimes.torch import functions
 
 TORCH_FOLDER = str(Path(torch.__file__).resolve().parent)
@@ -260,6 +261,7 @@ class Recorder(TorchFunctionMode):
     ) -> Any:  # fmt: skip
         """Note what a call made, and return its output, of which parts may be replaced."""
         made = [args[0]] if name == "setitem" else find_tensors(output)
+        operands = self._read_weights_as_data(name, operands)
         read = operands[:1] if functions.reads_first_alone(name) else operands
         data = [operand for operand in read if operand.id]
         if not made:
@@ -290,6 +292,33 @@ class Recorder(TorchFunctionMode):
             self._record(name, arguments, operands, args[0], True)
             return output
         return self._record(name, arguments, operands, output, in_place)
+
+    def _read_weights_as_data(
+        self, name: str, operands: tuple[Operand, ...]
+    ) -> tuple[Operand, ...]:
+        """Return the operands of a layer; weights in the place of its input are data from here on.
+
+        So the layers of a decoder that reads learned queries are layers, and no computed weight.
+        """
+        found: dict[int, Operand] = {}
+        for operand in operands[: functions.count_layer_inputs(name)]:
+            if operand.weights is None or id(operand.tensor) in found:
+                continue
+            number = next(self._numbers)
+            data = Operand(operand.tensor, f"{number}.0")
+            found[id(operand.tensor)] = data
+            if id(operand.tensor) not in self._weights:
+                # A weight itself stays one to whatever else reads it.
+                self._set_id(operand.tensor, data.id)
+            if self._replace is not None:
+                self._replace(data.id, operand.tensor)
+            if self._observe is not None:
+                outputs = {data.id: operand.tensor}
+                self._observe(
+                    Call(number, PARAMETER, {}, (operand,), outputs, self._path(),
+                         self._sources.find())
+                )  # fmt: skip
+        return tuple(found.get(id(each.tensor), each) for each in operands) if found else operands
 
     def _record(
         self,

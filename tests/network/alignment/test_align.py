@@ -8,7 +8,7 @@ import pytest
 
 from parity.errors import AlignmentError
 from parity.network.alignment import Alignment, Confidence, align
-from parity.network.graph import Graph, Node, Parameter, Port, Tensor
+from parity.network.graph import OPAQUE, Graph, Node, Parameter, Port, Tensor
 from tests.network.alignment import architectures
 from tests.network.alignment.architectures import FAMILIES, random_network
 from tests.network.alignment.faults import remove_op
@@ -332,3 +332,71 @@ def test_a_norm_without_a_shift_is_folded_and_leaves_no_bias(norm, scale, folded
     for one, other in ((left, right), (right, left)):
         alignment = align(one, other)
         assert [pair.folded for pair in alignment.pairs if pair.kind == "conv"] == [folded]
+
+
+def _decoder(*, is_fused: bool) -> Graph:
+    """A decoder of learned queries: attention to themselves, a sum, attention to the input.
+
+    One fused node and a sum with the weight; or a product for each part and a sum of two tensors.
+    """
+    shapes = {"query": (1, 3, 8), "x": (1, 5, 8)}
+    nodes: list[Node] = [
+        Node("p", OPAQUE, "parameter", (), ("q",), (Parameter("query", "", (1, 3, 8), "float32"),))
+    ]
+
+    def dense(name: str, source: str, output: str) -> None:
+        weights = (Parameter(f"{name}.kernel", "kernel", (8, 8), "float32", "O I"),
+                   Parameter(f"{name}.bias", "bias", (8,), "float32"))  # fmt: skip
+        hyper = {"in": 8, "out": 8, "bias": True}
+        nodes.append(Node(name, "dense", "dense", (source,), (output,), weights, hyper))
+
+    def attend(name: str, query: str, memory: str, output: str) -> None:
+        if is_fused:
+            weights = tuple(
+                Parameter(f"{name}.{role}", role, shape, "float32")
+                for role, shape in (
+                    ("packed_kernel", (24, 8)), ("packed_bias", (24,)),
+                    ("output_kernel", (8, 8)), ("output_bias", (8,)),
+                )
+            )  # fmt: skip
+            inputs = (query, memory, memory)
+            nodes.append(
+                Node(name, "multi_head_attention", "mha", inputs, (output,), weights, {"heads": 2})
+            )
+            return
+        for role, source in (("query", query), ("key", memory), ("value", memory)):
+            dense(f"{name}.{role}", source, f"{name}.{role}.y")
+        nodes.append(
+            Node(f"{name}.a", "scaled_dot_product_attention", "attention",
+                 tuple(f"{name}.{role}.y" for role in ("query", "key", "value")), (f"{name}.s",))
+        )  # fmt: skip
+        dense(f"{name}.output", f"{name}.s", output)
+
+    attend("own", "q", "q", "a")
+    table = (Parameter("query", "bias", (1, 3, 8), "float32"),)
+    nodes.append(
+        Node("sum", "bias_add", "add", ("a",), ("b",), table)
+        if is_fused
+        else Node("sum", "add", "add", ("q", "a"), ("b",))
+    )
+    attend("cross", "b", "x", "c")
+    dense("head", "c", "y")
+    names = {name for node in nodes for name in (*node.inputs, *node.outputs)}
+    tensors = {name: Tensor(name, shapes.get(name, (1, 3, 8)), "float32") for name in names}
+    return Graph("torch", tuple(nodes), tensors, (Port("x", "x"),), (Port("y", "y"),))
+
+
+@pytest.mark.parametrize("is_fused", [(True, False), (False, True), (True, True), (False, False)])
+def test_layers_that_read_weights_alone_are_paired(is_fused) -> None:
+    left, right = (_decoder(is_fused=each) for each in is_fused)
+    alignment = align(left, right)
+    assert alignment.unpaired_reference == alignment.unpaired_other == ()
+    assert alignment.missing_parameters == alignment.surplus_parameters == ()
+    found = {
+        node.partition(".")[0]: {each.partition(".")[0] for each in pair.other}
+        for pair in alignment.pairs
+        for node in pair.reference
+    }
+    assert found == {name: {name} for name in ("own", "sum", "cross", "head")}
+    weights = {(each.reference, each.other) for pair in alignment.pairs for each in pair.weights}
+    assert ("query", "query") in weights

@@ -79,6 +79,7 @@ REARRANGEMENTS = [
     ((2, 3, 4, 5), "", (2, 4, 5, 3), "", Rearrangement(order=(0, 3, 1, 2))),
     ((2, 9), "", (2, 9), "", Rearrangement()),
     ((7, 2, 3), "T N C", (2, 7, 3), "N T C", Rearrangement(order=(1, 0, 2))),
+    ((7, 1, 3), "N T C", (1, 7, 3), "N T C", Rearrangement(order=(1, 0, 2))),
 ]
 
 
@@ -99,6 +100,13 @@ def test_rearrangements(
     assert np.array_equal(
         choice.rearrangement.invert(choice.rearrangement.apply(array), other), array
     )
+
+
+def test_axes_that_have_names_are_not_exchanged_to_fit() -> None:
+    one, two = (1, 3, 4, 5), (1, 3, 5, 4)
+    choice = choose_rearrangement(one, _axes("N C H W", one), two, _axes("N C H W", two))
+    assert choice is not None
+    assert choice.rearrangement.is_identity
 
 
 def test_a_flattened_map_is_viewed_through_its_map() -> None:
