@@ -64,7 +64,8 @@ class GraphRunRequest:
     `inputs` is an `.npz` file, one array for each input of the model, by name. `out` is the capture
     to write, with `manifest`. `feed` is a capture of the reference: after each point's tensor is
     captured, it is replaced by the reference's, so that every part between two points shows only
-    its own error. `precision` is one of `parity.numerics.floor.PRECISION_FACTORS`.
+    its own error; but for those named in `unfed`, which keep the subject's own. `precision` is one
+    of `parity.numerics.floor.PRECISION_FACTORS`.
     """
 
     inputs: str
@@ -72,6 +73,7 @@ class GraphRunRequest:
     out: str
     manifest: Mapping[str, Any] = field(default_factory=dict)
     feed: str | None = None
+    unfed: tuple[str, ...] = ()
     device: str = "cpu"
     precision: str = "float32"
 
@@ -83,6 +85,7 @@ class GraphRunRequest:
             "out": self.out,
             "manifest": dict(self.manifest),
             "feed": self.feed,
+            "unfed": list(self.unfed),
             "device": self.device,
             "precision": self.precision,
         }
@@ -91,7 +94,7 @@ class GraphRunRequest:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Return the request of `to_json`'s data; raises TypeError for an unknown field."""
         points = tuple(map(TensorPoint.from_json, data["points"]))
-        return cls(**{**data, "points": points})
+        return cls(**{**data, "points": points, "unfed": tuple(data.get("unfed", ()))})
 
 
 @dataclass(frozen=True)

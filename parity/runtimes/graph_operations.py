@@ -168,7 +168,7 @@ class GraphOperations(GraphFramework):
                 if request.precision == "float64" and array.dtype.kind == "f":
                     _require_float64(point, array)
                 writer.add(point.name, to_floating(canonical))
-                return feed(point.name)
+                return None if point.name in request.unfed else feed(point.name)
 
             result = self.run_tensors(
                 inputs,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,11 +12,12 @@ import numpy as np
 from parity.comparison.graphs.missing import find_missing_operation
 from parity.comparison.graphs.points import extra_points, isolated_terms
 from parity.comparison.graphs.precisions import find_row_precisions
+from parity.comparison.graphs.rewritings import find_rewritings
 from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.state import GraphState
 from parity.comparison.judging import judge_captures
 from parity.comparison.state import Criteria, ReferenceRun
-from parity.errors import ParityError
+from parity.errors import SUBJECT_ERRORS, ParityError
 from parity.numerics.capture import CaptureReader
 from parity.numerics.distance import measure_error
 from parity.numerics.floor import ROUNDOFF, Floor
@@ -115,14 +116,13 @@ def isolate_failing_layers(
     order = {row.name: at for at, row in enumerate(state.table.rows)}
     every = {point.row: point for points in own_points.values() for point in points}
     capture = _capture_layers(state, runner, sorted(every.values(), key=lambda p: order[p.row]))
-    paths: dict[str, Path] = {}
-    results: list[PointResult] = []
-    for group in _group_equal(own_points):
-        points = own_points[group[0]]
-        captures = runner.run_subjects(group, points, "layers", feed=capture)
-        own = {name: each.path for name, each in captures.items()}
-        results += _judge_isolated(state, runner, points, capture, own)
-        paths.update(own)
+    results, paths = _isolate(state, runner, own_points, capture, "layers")
+    fewer = _leave_out_rewritings(state, runner, own_points, results, capture)
+    if fewer:
+        again, more = _isolate(state, runner, fewer, capture, "layers-again")
+        results = [*_select_subjects(results, set(names) - fewer.keys()), *again]
+        paths |= more
+        own_points |= fewer
     results.sort(key=lambda result: order[result.row])
     followers = frozenset(
         (name, row) for name in names for row in _find_followers(state, results, name)
@@ -134,6 +134,65 @@ def isolate_failing_layers(
     return IsolatedRows(
         tuple(results), paths, capture, frozenset(failing), own_points, followers, shared
     )
+
+
+def _isolate(
+    state: GraphState,
+    runner: GraphRunner,
+    own_points: Mapping[str, Sequence[ComparisonPoint]],
+    capture: Path,
+    label: str,
+) -> tuple[list[PointResult], dict[str, Path]]:
+    """Run subjects at their points, each part on the reference's input; judge them."""
+    paths: dict[str, Path] = {}
+    results: list[PointResult] = []
+    for group in _group_equal(own_points):
+        points = own_points[group[0]]
+        captures = runner.run_subjects(group, points, label, feed=capture)
+        own = {name: each.path for name, each in captures.items()}
+        results += _judge_isolated(state, runner, points, capture, own)
+        paths.update(own)
+    return results, paths
+
+
+def _leave_out_rewritings(
+    state: GraphState,
+    runner: GraphRunner,
+    own_points: Mapping[str, Sequence[ComparisonPoint]],
+    results: Sequence[PointResult],
+    capture: Path,
+) -> dict[str, list[ComparisonPoint]]:
+    """Return the points of the subjects that have rows which are written differently, less those.
+
+    A subject that cannot be run again keeps its rows.
+    """
+    fewer = {}
+    with runner.children.threads(len(own_points)) as pool:
+        futures = {
+            name: pool.submit(find_rewritings, state, runner, name, points, results, capture)
+            for name, points in own_points.items()
+        }
+        for name, future in futures.items():
+            with contextlib.suppress(*SUBJECT_ERRORS):
+                rows = future.result()
+                if rows:
+                    fewer[name] = [each for each in own_points[name] if each.row not in rows]
+    return fewer
+
+
+def _select_subjects(results: Sequence[PointResult], names: Collection[str]) -> list[PointResult]:
+    """Return results of some subjects alone."""
+    found = []
+    for result in results:
+        own = {name: each for name, each in result.subjects.items() if name in names}
+        pairs = {
+            pair: each
+            for pair, each in result.pairs.items()
+            if all(name in names for name in pair.split("|"))
+        }
+        if own:
+            found.append(replace(result, subjects=own, pairs=pairs))
+    return found
 
 
 def find_shared_failures(

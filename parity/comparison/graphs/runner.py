@@ -113,9 +113,13 @@ class GraphRunner:
         label: str,
         *,
         feed: Path | None = None,
+        unfed: Collection[str] = (),
         precision: str | None = None,
     ) -> SubjectCapture:
-        """Run one subject at the points; with `feed` every part reads the reference's tensors."""
+        """Run one subject at the points; with `feed` every part reads the reference's tensors.
+
+        The rows in `unfed` keep the subject's own.
+        """
         model = self.state.models[name]
         self.progress(name, "running")
         path = self.folder / f"{label}.{name}.safetensors"
@@ -126,6 +130,7 @@ class GraphRunner:
             out=str(path),
             manifest=self._manifest(model, precision),
             feed=None if feed is None else str(feed),
+            unfed=tuple(sorted(unfed)),
             device=model.subject.device,
             precision=precision,
         )

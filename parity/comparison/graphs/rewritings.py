@@ -1,0 +1,158 @@
+"""Rows that differ although all that reads them is right: parts that are written differently.
+
+One model scales a tensor before it is normalised, the other after it. The tensors between the two
+are paired and differ, and what is given the reference's tensor there differs too; what is given the
+subject's own tensor agrees. Such a row is no difference, and is not fed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from parity.comparison.graphs.points import GraphRow, isolated_terms
+from parity.comparison.graphs.runner import GraphRunner
+from parity.comparison.graphs.state import GraphState
+from parity.network import kinds
+from parity.network.graph import Graph
+from parity.numerics.capture import CaptureReader
+from parity.numerics.floor import Floor
+from parity.numerics.measurement import measure_rows
+from parity.numerics.points import ComparisonPoint
+from parity.numerics.verdict import PointResult
+
+MIN_RATIO = 1e4
+"""A row that is written differently differs by at least this many floors: by its own size."""
+
+MAX_RATIO = 10.0
+"""What reads such a row is right up to this many floors of its own part, of which it is longer."""
+
+
+def find_rewritings(
+    state: GraphState,
+    runner: GraphRunner,
+    name: str,
+    points: Sequence[ComparisonPoint],
+    results: Sequence[PointResult],
+    capture: Path,
+) -> frozenset[str]:
+    """Return the rows of a subject that differ in isolation, and all of whose readers are right.
+
+    `results` are those of the isolated run at the points, `capture` is what it was given. The
+    subject is run once more, with its own tensors in the rows that may be written differently, and
+    in those behind them that fail.
+    """
+    failing = {
+        r.row: r for r in results if name in r.subjects and r.subjects[name].status.is_failure
+    }
+    readers = find_readers(state, name, [point.row for point in points])
+    candidates = [row for row in failing if _may_be_rewritten(state, name, failing[row], readers)]
+    if not candidates:
+        return frozenset()
+    unfed = _reach(candidates, readers, failing)
+    ends = {reader for row in unfed for reader in readers[row]}
+    run = runner.run_subject(name, points, "rewritten", feed=capture, unfed=unfed)
+    ratios = _measure_ratios(state, points, results, unfed | ends, capture, run.path)
+    found = set[str]()
+    # What reads a row stands behind it.
+    for point in reversed(points):
+        behind = readers[point.row]
+        if point.row in failing and point.row in unfed and behind:
+            is_right = all(each in found or ratios[each] <= MAX_RATIO for each in behind)
+            if is_right and ratios[point.row] > MAX_RATIO:
+                found.add(point.row)
+    # What one line writes otherwise, it does wherever it runs, also before a layer that is wrong.
+    places = {_find_place(state, row) for row in found}
+    return frozenset(
+        found
+        | {row for row in candidates if (place := _find_place(state, row)) and place in places}
+    )
+
+
+def _find_place(state: GraphState, row: str) -> tuple[str, str] | None:
+    """Return the line of the reference's code that makes a row, and its kind; None if unknown."""
+    own = state.table.by_name(row)
+    source = state.reference.graph.by_id[own.node].source
+    return (source, own.kind) if source else None
+
+
+def _may_be_rewritten(
+    state: GraphState, name: str, result: PointResult, readers: Mapping[str, Collection[str]]
+) -> bool:
+    """Return whether a row has readers, differs by its own size, and has no kernel."""
+    row = state.table.by_name(result.row)
+    own = result.subjects[name]
+    is_large = own.shape_differs or own.x_floor >= MIN_RATIO
+    node = state.reference.graph.by_id[row.node]
+    has_kernel = bool(node.parameters) and not kinds.properties(node.kind).affine
+    return is_large and not has_kernel and bool(readers[row.name])
+
+
+def find_readers(state: GraphState, name: str, rows: Sequence[str]) -> dict[str, set[str]]:
+    """Return, by row, the rows that read its tensor with no other row between, in either model."""
+    reference = state.reference.subject.name
+    found: dict[str, set[str]] = {row: set() for row in rows}
+    for subject, graph in ((reference, state.reference.graph), (name, state.models[name].graph)):
+        by_tensor = {_tensor_of(state.table.by_name(row), subject): row for row in rows}
+        for tensor, row in by_tensor.items():
+            found[row] |= _follow(graph, tensor, by_tensor)
+    return found
+
+
+def _tensor_of(row: GraphRow, subject: str) -> str:
+    return row.tensors[subject].tensor
+
+
+def _follow(graph: Graph, tensor: str, by_tensor: Mapping[str, str]) -> set[str]:
+    """Return the rows of the nearest tensors behind one."""
+    waiting, seen, found = [tensor], {tensor}, set[str]()
+    while waiting:
+        for node in graph.consumers.get(waiting.pop(), ()):
+            for output in node.outputs:
+                if output in by_tensor:
+                    found.add(by_tensor[output])
+                elif output not in seen:
+                    seen.add(output)
+                    waiting.append(output)
+    return found
+
+
+def _reach(
+    candidates: Sequence[str], readers: Mapping[str, Collection[str]], failing: Collection[str]
+) -> set[str]:
+    """Return the candidates and the rows that fail behind them, with none that is right between."""
+    waiting, found = list(candidates), set(candidates)
+    while waiting:
+        behind = [row for row in readers[waiting.pop()] if row in failing and row not in found]
+        found.update(behind)
+        waiting += behind
+    return found
+
+
+def _measure_ratios(
+    state: GraphState,
+    points: Sequence[ComparisonPoint],
+    results: Sequence[PointResult],
+    rows: Collection[str],
+    capture: Path,
+    path: Path,
+) -> dict[str, float]:
+    """Return the error of a run at rows in floors of their parts; infinite for another shape."""
+    floors = {result.row: result.floor for result in results}
+    terms = isolated_terms(
+        state.reference.graph, points, state.table, repeated=state.reference.inputs.repeats_values
+    )
+    ratios = {}
+    with contextlib.ExitStack() as stack:
+        reference, own = (stack.enter_context(CaptureReader(each)) for each in (capture, path))
+        chosen = [row for row in rows if row in reference]
+        errors = measure_rows(chosen, reference, {"own": own})
+        for row in rows:
+            error = None if row not in errors else errors[row].errors.get("own")
+            if error is None or error.mismatch or error.wrong or not error.compared:
+                ratios[row] = float("inf")
+                continue
+            floor = floors.get(row) or Floor.smallest(terms[row])
+            ratios[row] = error.rel_l2 / floor.rel_l2
+    return ratios
