@@ -447,10 +447,17 @@ def _required(model: keras.Model) -> list[str]:
 
 
 def _parameters(model: keras.Model) -> list[str]:
-    """Return the names of the parameters of the model's call that can be given by position."""
+    """Return the names of the parameters of the model's call that can be given by position.
+
+    Keras fills in `training`, and a mask that has a default.
+    """
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     found = inspect.signature(model.call).parameters.values()
-    names = [p.name for p in found if p.kind in kinds and p.name not in ("training", "mask")]
+    names = [
+        p.name
+        for p in found
+        if p.kind in kinds and p.name != "training" and (p.name != "mask" or p.default is p.empty)
+    ]
     return names or ["input"]
 
 

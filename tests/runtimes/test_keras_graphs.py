@@ -382,6 +382,68 @@ def test_inputs_are_described():
     assert set(runtime.example_inputs()) == {"x"}
 
 
+class Listed(keras.Model):
+    """Takes ids and a mask as one argument, a list or a dictionary."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = keras.layers.Embedding(9, 4)
+
+    def call(self, inputs):
+        ids, mask = inputs if isinstance(inputs, list | tuple) else inputs.values()
+        return self.table(ids) * keras.ops.cast(mask[..., None], "float32")
+
+
+class Masked(Listed):
+    """Takes a mask of its own."""
+
+    def call(self, ids, mask):
+        return super().call([ids, mask])
+
+
+IDS, MASK = np.arange(10, dtype=np.int32).reshape(2, 5) % 9, np.ones((2, 5), np.int32)
+
+
+@pytest.mark.parametrize(
+    ("build", "example", "names"),
+    [
+        (Listed, (IDS, MASK), ["inputs", "input_1"]),
+        (Listed, {"ids": IDS, "mask": MASK}, ["ids", "mask"]),
+        (Masked, (IDS, MASK), ["ids", "mask"]),
+    ],
+)
+def test_a_subclass_of_several_inputs_takes_them_as_its_example_does(
+    build, example, names, tmp_path
+):
+    runtime = Runtime()
+    runtime.model = build()
+    runtime.use_example(example)
+    inputs = runtime.example_inputs()
+    assert list(inputs) == names
+    graph = runtime.record(inputs)
+    assert [port.name for port in graph.inputs] == names
+    assert [graph.tensors[port.tensor].dtype for port in graph.inputs] == ["int32", "int32"]
+    np.savez(tmp_path / "inputs.npz", **inputs)
+    structure = runtime.trace_export(str(tmp_path / "inputs.npz"), None)
+    types = [each.type.tensor_type.elem_type for each in structure.model.graph.input[:2]]
+    assert types == [6, 6]  # int32
+
+
+def test_a_subclass_that_was_called_says_how_many_inputs_it_takes():
+    def names(model, *args):
+        model(*args)
+        return [spec.name for spec in graphs.describe_inputs(model)]
+
+    assert names(Listed(), [IDS, MASK]) == ["inputs", "input_1"]
+    assert names(Listed(), {"ids": IDS, "mask": MASK}) == ["ids", "mask"]
+    assert names(Masked(), IDS, MASK) == ["ids", "mask"]
+    runtime = Runtime()
+    runtime.model = Listed()
+    runtime.model([IDS, MASK])
+    answer = runtime.guess_inputs(shapes=[[2, 5], [2, 5]], dtypes=["int64", "int64"])
+    assert [each["dtype"] for each in answer["candidates"][0]] == ["int64", "int64"]
+
+
 def test_outputs_are_named():
     def named(name):
         return [port.name for port in runtime_of(name).record(CASES[name].inputs).outputs]

@@ -332,17 +332,22 @@ class Preparation:
         if any(spec.name in self.request.inputs for spec in own):
             return own
         shapes = [shape for shape in given if shape is not None]
+        dtypes: list[str] = []
         if len(shapes) < len(given):
             if not others:
                 return own
             shapes = [array.shape for array in others[0].arrays.values()]
+            dtypes = [str(array.dtype) for array in others[0].arrays.values()]
             for position, shape in enumerate(given):
                 if shape is not None and position < len(shapes):
                     shapes[position] = shape
         self.progress(subject.name, "trying the axis orders of its inputs")
         try:
             answer = self.children[subject.child].call(
-                "guess_inputs", shapes=[list(shape) for shape in shapes], enough=1
+                "guess_inputs",
+                shapes=[list(shape) for shape in shapes],
+                dtypes=dtypes,
+                enough=1,
             )
         except InputError as error:
             if None not in given:

@@ -135,6 +135,7 @@ KINDS = (
     Kind(
         "layer_norm",
         _layer_norm,
+        family="norm",
         statistics_over="axes",
         roles=_AFFINE,
         hyperparameters=(_EPSILON, _AXES),
@@ -146,6 +147,7 @@ KINDS = (
     Kind(
         "group_norm",
         _group_norm,
+        family="norm",
         statistics_over="groups",
         channels_second=True,
         roles=_AFFINE,
@@ -161,6 +163,7 @@ KINDS = (
     Kind(
         "instance_norm",
         _instance_norm,
+        family="norm",
         statistics_over="channels",
         channels_second=True,
         phrase="instance-norm",
@@ -172,6 +175,7 @@ KINDS = (
     Kind(
         "rms_norm",
         _rms_norm,
+        family="norm",
         statistics_over="axes",
         phrase="RMS-norm",
         roles=_AFFINE[:1],

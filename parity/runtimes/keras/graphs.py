@@ -69,20 +69,24 @@ class KerasGraphs(GraphOperations):
         """
         self.example = name_example(self.model, example)
 
-    def guess_inputs(self, *, shapes: list[list[int]], enough: int = 64) -> dict[str, Any]:
+    def guess_inputs(
+        self, *, shapes: list[list[int]], dtypes: Sequence[str] = (), enough: int = 64
+    ) -> dict[str, Any]:
         """Return the one candidate for a subclassed model: these shapes, images channels last.
 
-        Its layers are built by their first call, so that no second one can be tried.
+        Its layers are built by their first call, so that no second one can be tried. `dtypes` are
+        those of the shapes, where they are another model's; else float32.
         """
-        names = _required_names(self.model)
+        names = _input_names(self.model)
         if len(shapes) < len(names):
             raise InputError(
                 f"the model takes {', '.join(names)}: expected {len(names)} shapes, "
                 f"found {len(shapes)}"
             )
+        types = [*dtypes, *("float32" for _ in shapes[len(dtypes) :])]
         candidate = [
-            {"name": name, "shape": _to_channels_last(shape), "dtype": "float32"}
-            for name, shape in zip(names, shapes, strict=False)
+            {"name": name, "shape": _to_channels_last(shape), "dtype": dtype}
+            for name, shape, dtype in zip(names, shapes, types, strict=False)
         ]
         return {"candidates": [candidate]}
 
@@ -118,9 +122,17 @@ class KerasGraphs(GraphOperations):
         from exporters import keras_onnx
 
         options: dict[str, Any] = {} if opset is None else {"opset": opset}
-        if not self.model.built:
-            # A subclass has its weights after its first call.
-            self.record(load_npz(inputs))
+        if not _is_functional(self.model):
+            arrays = load_npz(inputs)
+            if not self.model.built:
+                # A subclass has its weights after its first call.
+                self.record(arrays)
+            # It states no types: of integers, these are those of the inputs.
+            args, kwargs = _bind_call(self.model, order_inputs(arrays, self.describe_inputs()))
+            options["sample"] = kwargs or (args[0] if len(args) == 1 else tuple(args))
+            if args and kwargs:
+                names = [each.name for each in _parameters(self.model)]
+                options["sample"] = {**dict(zip(names, args, strict=False)), **kwargs}
         return keras_onnx.trace(self.model, **options)
 
     def read_export_weights(self) -> Mapping[str, Any]:
@@ -184,7 +196,7 @@ def describe_inputs(model: Any, example: Mapping[str, Array] | None = None) -> l
             InputSpec(name, tuple(array.shape), str(array.dtype), "example")
             for name, array in example.items()
         ]
-    return [InputSpec(name, None, "", "unknown") for name in _required_names(model)]
+    return [InputSpec(name, None, "", "unknown") for name in _input_names(model)]
 
 
 def _add_example(spec: InputSpec, array: Array) -> InputSpec:
@@ -221,14 +233,47 @@ def name_inputs(model: Any) -> list[tuple[str, Any]]:
 
 
 def _parameters(model: Any) -> list[inspect.Parameter]:
-    """Return the parameters of a model's `call`, but for those that Keras fills in."""
+    """Return the parameters of a model's `call`, but for those that Keras fills in.
+
+    A mask without a default is the user's own.
+    """
     signature = inspect.signature(model.call)
-    return [p for p in signature.parameters.values() if p.name not in ("training", "mask")]
+    return [
+        p
+        for p in signature.parameters.values()
+        if p.name != "training" and (p.name != "mask" or p.default is p.empty)
+    ]
 
 
 def _required_names(model: Any) -> list[str]:
     kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     return [p.name for p in _parameters(model) if p.default is p.empty and p.kind not in kinds]
+
+
+def _input_names(model: Any) -> list[str]:
+    """Return the names of the inputs that a subclassed model needs.
+
+    A model that was called before, with a list or a dictionary as its one argument, has as many.
+    """
+    names = _required_names(model)
+    shapes = getattr(model, "_build_shapes_dict", None) or {}
+    if len(names) != 1 or len(shapes) != 1:
+        return names
+    (shape,) = shapes.values()
+    if isinstance(shape, Mapping):
+        return [str(key) for key in shape]
+    if (
+        isinstance(shape, tuple | list)
+        and shape
+        and all(isinstance(s, tuple | list) for s in shape)
+    ):
+        return _name_in_order(names, len(shape))
+    return names
+
+
+def _name_in_order(names: Sequence[str], count: int) -> list[str]:
+    """Return as many names as there are values, of which the last ones may have none."""
+    return [*names, *(f"input_{index}" for index in range(len(names), count))]
 
 
 def _to_channels_last(shape: Sequence[int]) -> list[int]:
@@ -247,8 +292,7 @@ def name_example(model: Any, example: Any) -> dict[str, Array]:
             names = [name for name, _ in name_inputs(model)]
         else:
             names = [p.name for p in _parameters(model)]
-        names += [f"input_{index}" for index in range(len(names), len(values))]
-        named = dict(zip(names, values, strict=False))
+        named = dict(zip(_name_in_order(names, len(values)), values, strict=False))
     found = {}
     for name, value in named.items():
         try:
@@ -317,7 +361,9 @@ def _bind_call(model: Any, bound: Mapping[str, Any]) -> tuple[list[Any], dict[st
         rest = {name: tensor for name, tensor in bound.items() if name != first}
         return ([bound[first]] if first in bound else []), rest
     if len(bound) > 1 and len(_required_names(model)) == 1:
-        return [dict(bound)], {}
+        # Values without names have the argument's own, and numbers.
+        is_list = list(bound) == _name_in_order(names[:1], len(bound))
+        return [list(bound.values()) if is_list else dict(bound)], {}
     return list(bound.values()), {}
 
 

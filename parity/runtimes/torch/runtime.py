@@ -240,8 +240,13 @@ class Runtime(OnnxFileDispatch, TorchRepairs, TorchPieces, TorchGraphs, ModelRun
             feed=feed,
         )
 
-    def guess_inputs(self, *, shapes: list[list[int]], enough: int = 64) -> dict[str, Any]:
-        """Return the dtypes and axis orders of `shapes` that run; see `guesses.guess_inputs`."""
+    def guess_inputs(
+        self, *, shapes: list[list[int]], dtypes: Sequence[str] = (), enough: int = 64
+    ) -> dict[str, Any]:
+        """Return the dtypes and axis orders of `shapes` that run; see `guesses.guess_inputs`.
+
+        Each is tried as floats and as integers, whatever its dtype is in another model.
+        """
         found = guesses.guess_inputs(self.model, shapes, enough=enough)
         return {"candidates": [[each.to_json() for each in guess] for guess in found]}
 

@@ -400,3 +400,29 @@ def test_layers_that_read_weights_alone_are_paired(is_fused) -> None:
     assert found == {name: {name} for name in ("own", "sum", "cross", "head")}
     weights = {(each.reference, each.other) for pair in alignment.pairs for each in pair.weights}
     assert ("query", "query") in weights
+
+
+def _normed(kind: str, hyper: dict[str, object]) -> Graph:
+    """A convolution, a norm of its channels, an activation."""
+
+    def parameter(name: str, role: str, *shape: int) -> Parameter:
+        return Parameter(name, role, shape, "float32")
+
+    nodes = (
+        Node("conv", "conv", "conv", ("x",), ("a",), (parameter("kernel", "kernel", 8, 8, 1, 1),)),
+        Node("norm", kind, kind, ("a",), ("b",),
+             (parameter("gamma", "gamma", 8), parameter("beta", "beta", 8)), hyper),
+        Node("relu", "relu", "relu", ("b",), ("y",)),
+    )  # fmt: skip
+    tensors = {name: Tensor(name, (1, 8, 4, 4), "float32", "N C H W") for name in "xaby"}
+    return Graph("torch", nodes, tensors, (Port("x", "x"),), (Port("y", "y"),))
+
+
+@pytest.mark.parametrize("other", ["group_norm", "layer_norm", "rms_norm"])
+def test_norms_over_other_axes_are_partners(other: str) -> None:
+    left = _normed("instance_norm", {"epsilon": 1e-5})
+    pairs = align(left, _normed(other, {"epsilon": 1e-5, "groups": 8, "axes": [1]})).pairs
+    assert [pair.other for pair in pairs] == [("conv",), ("norm",), ("relu",)]
+    assert [(each.reference, each.other) for each in pairs[1].weights] == [
+        ("gamma", "gamma"), ("beta", "beta"),
+    ]  # fmt: skip
