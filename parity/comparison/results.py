@@ -27,6 +27,9 @@ class Verdict(StrEnum):
 NOT_COMPARED = " is not compared: "
 """Between the name and the reason in the note on an export that could not be made or read."""
 
+COMPUTES_IN, BY_ITSELF = " computes in ", " by itself: "
+"""Around the precision in the note on a subject of which a part is judged by a larger floor."""
+
 _WORST_FIRST = (Verdict.DIVERGENCE, Verdict.UNKNOWN, Verdict.PARITY)
 """A divergence outranks an unknown verdict, since it has been found."""
 

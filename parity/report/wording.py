@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from parity.comparison.results import NOT_COMPARED, Outcome, Verdict
+from parity.comparison.results import BY_ITSELF, COMPUTES_IN, NOT_COMPARED, Outcome, Verdict
 from parity.numerics.verdict import (
     FirstDivergence,
     PointResult,
@@ -78,7 +78,22 @@ def _describe_parity(report: Report) -> str:
         f"{report.reference} in float64 at {points}; the largest error is {format_ratio(ratio)} "
         f"the rounding floor ({name}, {point}), the limit is {report.limit:g}×."
     )
-    return agreement + _describe_not_compared(report)
+    return agreement + _describe_lower_precisions(report) + _describe_not_compared(report)
+
+
+def _describe_lower_precisions(report: Report) -> str:
+    """Return which subjects agree by the larger floor of a precision that they have in part."""
+    found: dict[str, list[str]] = {}
+    for note in report.notes:
+        name, is_precision, rest = note.partition(COMPUTES_IN)
+        precision, is_own, _ = rest.partition(BY_ITSELF)
+        if is_precision and is_own:
+            found.setdefault(precision, []).append(name)
+    return "".join(
+        f" {join_names(names)} {'computes' if len(names) == 1 else 'compute'} partly in "
+        f"{precision} and {'is' if len(names) == 1 else 'are'} judged there by its floor."
+        for precision, names in found.items()
+    )
 
 
 def _describe_not_compared(report: Report) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from parity.comparison.graphs.precisions import describe_row_precisions
 from parity.errors import UsageError
 from parity.report import summary
 from parity.report.model import Level, Outcome, Report, Verdict
@@ -241,3 +242,16 @@ def test_parity_says_which_exports_were_not_compared() -> None:
     report = dataclasses.replace(report, notes=(*notes, "onnx-torch is not compared: it cannot"))
     assert "×. onnx-keras and onnx-torch were not compared." in str(report)
     assert "not compared" not in str(dataclasses.replace(report, notes=notes[1:]))
+
+
+def test_parity_says_what_was_judged_by_the_floor_of_a_lower_precision() -> None:
+    notes = tuple(
+        describe_row_precisions(name, {"mlp.0": "float16", "mlp.1": "float16"})
+        for name in ("keras", "onnx-keras")
+    )
+    report = dataclasses.replace(parity(), notes=notes)
+    text = "×. keras and onnx-keras compute partly in float16 and are judged there by its floor."
+    assert str(report).partition("\n")[0].endswith(text)
+    one = dataclasses.replace(report, notes=notes[:1])
+    assert " keras computes partly in float16 and is judged there by its floor." in str(one)
+    assert "partly" not in str(dataclasses.replace(report, notes=()))

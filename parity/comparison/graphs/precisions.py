@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from parity.comparison.graphs.points import GraphTable
 from parity.comparison.graphs.state import SubjectModel
+from parity.comparison.results import BY_ITSELF, COMPUTES_IN
 from parity.numerics.floor import PRECISION_FACTORS
 from parity.processes import registry
 
@@ -37,7 +38,7 @@ def describe_row_precisions(name: str, rows: Mapping[str, str]) -> str:
     """Return a sentence for the report: where a subject computes in a lower precision."""
     precisions = " and ".join(sorted(set(rows.values())))
     return (
-        f"{name} computes in {precisions} by itself: {len(rows)} layers from {next(iter(rows))} "
+        f"{name}{COMPUTES_IN}{precisions}{BY_ITSELF}{len(rows)} layers from {next(iter(rows))} "
         f"on are judged by the floor of {precisions}; --judge-as float32 judges them by that of "
         "float32"
     )
