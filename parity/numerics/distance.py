@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -19,6 +19,15 @@ Float64 = NDArray[np.float64]
 # OpenBLAS starts threads for a dot product of 10,000 elements or more; they would cost more than
 # they gain.
 _DOT = 8192
+
+_HUGE = 1e8
+"""The least magnitude of the values of a mask that is added to scores: -1e9, the lowest float32."""
+
+_GAP = 1e4
+"""By how many times the values of a mask are larger than the largest of all others."""
+
+_MASK_ERROR = 2.0**-7
+"""By how much a mask's values may differ, relative to themselves: two bfloat16 roundings."""
 
 _FEW = 4
 """Number of tensors up to which a whole chunk of each, and of each pair's differences, fits a
@@ -125,7 +134,10 @@ def _iterate_chunks(*arrays: Array) -> Iterator[Sequence[Array]]:
 class PairwiseErrors:
     """Accumulates the errors between each two of several tensors, chunk by chunk.
 
-    ``rel_l2`` is relative to the first tensor.
+    ``rel_l2`` is relative to the first tensor. Where that is scores to which a mask was added, of
+    values that are negative and larger by far than all others, the errors are those of the others:
+    the rounding of the mask, which no softmax shows, would hide every error beside it. Scores are
+    told by their values, with ``with_scale``.
     """
 
     def __init__(self, dtypes: Sequence[np.dtype[Any]], *, with_scale: bool = True) -> None:
@@ -144,6 +156,7 @@ class PairwiseErrors:
         self._largest = np.zeros(len(self._differences))
         self._tallies = [_PairTally() for _ in self._pairs]
         self._count = 0
+        self._unmasked: _Unmasked | None = None
 
     def add(self, chunks: Sequence[Array]) -> None:
         """Add the next flat chunk of every tensor, all of equal length."""
@@ -176,6 +189,11 @@ class PairwiseErrors:
             largest = gaps.max(axis=1)
             expected = np.where(np.isfinite(expected), expected, 0.0)
             norm = float(_sum_squares(expected[None])[0])
+        if self._magnitude is not None and (self._unmasked or norm >= _HUGE**2):
+            if self._unmasked is None:
+                self._unmasked = _Unmasked(self._norm, self._scale, self._sum_squares,
+                                           self._largest, self._tallies)  # fmt: skip
+            self._unmasked.add(expected, rows, gaps, self._pairs, self._count)
         larger = largest > self._largest
         if larger.any():
             for k in np.flatnonzero(larger):
@@ -209,19 +227,84 @@ class PairwiseErrors:
         """Return the error of tensor number ``actual`` relative to ``expected``, an earlier one."""
         k = self._pairs.index((expected, actual))
         tally = self._tallies[k]
-        rel_l2 = math.sqrt(self._sum_squares[k]) / (math.sqrt(self._norm) or 1.0)
+        sums, largest, norm, scale = self._sum_squares, self._largest, self._norm, self._scale
+        others = self._unmasked
+        if others is not None and others.is_apart(k) and not tally.wrong:
+            sums, largest, norm, scale = (
+                others.sum_squares, others.largest, others.norm, others.scale
+            )  # fmt: skip
+            tally = others.tallies[k]
+        rel_l2 = math.sqrt(sums[k]) / (math.sqrt(norm) or 1.0)
         worst = tally.worst
         return ErrorMetrics(
-            max_abs=math.inf if tally.wrong else float(self._largest[k]),
+            max_abs=math.inf if tally.wrong else float(largest[k]),
             rel_l2=math.inf if tally.wrong else rel_l2,
             wrong=tally.wrong,
             compared=self._count - tally.skipped,
             size=self._count,
-            scale=self._scale,
+            scale=scale,
             exact=expected == 0 and actual in self._equal_dtypes and self._count > 0,
             worst=None if worst is None else tuple(map(int, np.unravel_index(worst, shape))),
             actual=None if worst is None else tally.actual,
             expected=None if worst is None else tally.expected,
+        )
+
+
+class _Unmasked:
+    """The errors of the values beside those that may be a mask's, and what tells whether they are.
+
+    It starts from the sums of the chunks before the first one with a huge value.
+    """
+
+    def __init__(
+        self,
+        norm: float,
+        scale: float,
+        sum_squares: Float64,
+        largest: Float64,
+        tallies: Sequence[_PairTally],
+    ) -> None:
+        self.norm, self.scale = norm, scale
+        self.sum_squares, self.largest = sum_squares.copy(), largest.copy()
+        self.tallies = [replace(tally) for tally in tallies]
+        self._least = math.inf
+        self._is_negative = True
+        self._mask_errors = np.zeros(len(largest))
+
+    def add(
+        self,
+        expected: Float64,
+        rows: Sequence[Float64],
+        gaps: Float64,
+        pairs: Sequence[tuple[int, int]],
+        start: int,
+    ) -> None:
+        """Add a block; `start` is the number of values before it."""
+        magnitude = np.abs(expected)
+        huge = magnitude >= _HUGE
+        others = ~huge
+        if huge.any():
+            self._least = min(self._least, float(magnitude[huge].min()))
+            self._is_negative &= bool((expected[huge] < 0).all())
+            ratios = gaps[:, huge] / magnitude[huge]
+            np.maximum(self._mask_errors, ratios.max(axis=1), out=self._mask_errors)
+        if others.any():
+            rest = np.where(others, gaps, 0.0)
+            self.scale = max(self.scale, float(magnitude[others].max()))
+            self.norm += float(_sum_squares(np.where(others, expected, 0.0)[None])[0])
+            self.sum_squares += _sum_squares(rest)
+            largest = rest.max(axis=1)
+            for k in map(int, np.flatnonzero(largest > self.largest)):
+                i, j = pairs[k]
+                self.tallies[k].record_worst(int(rest[k].argmax()), start, rows[j], rows[i])
+            np.maximum(self.largest, largest, out=self.largest)
+
+    def is_apart(self, pair: int) -> bool:
+        """Return whether the huge values are a mask's, and a pair of tensors has them alike."""
+        return (
+            self._is_negative
+            and 0.0 < self.scale <= self._least / _GAP
+            and bool(self._mask_errors[pair] <= _MASK_ERROR)
         )
 
 
