@@ -23,8 +23,8 @@ _DOT = 8192
 _HUGE = 1e8
 """The least magnitude of the values of a mask that is added to scores: -1e9, the lowest float32."""
 
-_GAP = 1e4
-"""By how many times the values of a mask are larger than the largest of all others."""
+_GAP = 1e3
+"""By how many times the values of a mask are larger than the norm of any block of others."""
 
 _MASK_ERROR = 2.0**-7
 """By how much a mask's values may differ, relative to themselves: two bfloat16 roundings."""
@@ -136,8 +136,7 @@ class PairwiseErrors:
 
     ``rel_l2`` is relative to the first tensor. Where that is scores to which a mask was added, of
     values that are negative and larger by far than all others, the errors are those of the others:
-    the rounding of the mask, which no softmax shows, would hide every error beside it. Scores are
-    told by their values, with ``with_scale``.
+    the rounding of the mask, which no softmax shows, would hide every error beside it.
     """
 
     def __init__(self, dtypes: Sequence[np.dtype[Any]], *, with_scale: bool = True) -> None:
@@ -151,7 +150,7 @@ class PairwiseErrors:
         self._wide = _allocate_rows(count, self._block)
         self._differences = _allocate_rows(len(self._pairs), self._block)
         self._magnitude = allocate_aligned(self._block, np.float64) if with_scale else None
-        self._norm, self._scale = 0.0, 0.0
+        self._norm, self._scale, self._largest_norm = 0.0, 0.0, 0.0
         self._sum_squares = np.zeros(len(self._differences))
         self._largest = np.zeros(len(self._differences))
         self._tallies = [_PairTally() for _ in self._pairs]
@@ -189,10 +188,12 @@ class PairwiseErrors:
             largest = gaps.max(axis=1)
             expected = np.where(np.isfinite(expected), expected, 0.0)
             norm = float(_sum_squares(expected[None])[0])
-        if self._magnitude is not None and (self._unmasked or norm >= _HUGE**2):
+        if self._unmasked or norm >= _HUGE**2:
             if self._unmasked is None:
-                self._unmasked = _Unmasked(self._norm, self._scale, self._sum_squares,
-                                           self._largest, self._tallies)  # fmt: skip
+                self._unmasked = _Unmasked(
+                    self._norm, self._largest_norm, self._scale,
+                    self._sum_squares, self._largest, self._tallies,
+                )  # fmt: skip
             self._unmasked.add(expected, rows, gaps, self._pairs, self._count)
         larger = largest > self._largest
         if larger.any():
@@ -205,6 +206,7 @@ class PairwiseErrors:
         np.maximum(self._largest, largest, out=self._largest)
         self._sum_squares += _sum_squares(gaps)
         self._norm += norm
+        self._largest_norm = max(self._largest_norm, norm)
         if self._magnitude is not None:
             magnitude = np.abs(expected, out=self._magnitude[:size])
             self._scale = max(self._scale, float(magnitude.max()))
@@ -242,7 +244,7 @@ class PairwiseErrors:
             wrong=tally.wrong,
             compared=self._count - tally.skipped,
             size=self._count,
-            scale=scale,
+            scale=scale if self._magnitude is not None else 0.0,
             exact=expected == 0 and actual in self._equal_dtypes and self._count > 0,
             worst=None if worst is None else tuple(map(int, np.unravel_index(worst, shape))),
             actual=None if worst is None else tally.actual,
@@ -259,12 +261,14 @@ class _Unmasked:
     def __init__(
         self,
         norm: float,
+        largest_norm: float,
         scale: float,
         sum_squares: Float64,
         largest: Float64,
         tallies: Sequence[_PairTally],
     ) -> None:
         self.norm, self.scale = norm, scale
+        self._largest_norm = largest_norm
         self.sum_squares, self.largest = sum_squares.copy(), largest.copy()
         self.tallies = [replace(tally) for tally in tallies]
         self._least = math.inf
@@ -291,7 +295,9 @@ class _Unmasked:
         if others.any():
             rest = np.where(others, gaps, 0.0)
             self.scale = max(self.scale, float(magnitude[others].max()))
-            self.norm += float(_sum_squares(np.where(others, expected, 0.0)[None])[0])
+            norm = float(_sum_squares(np.where(others, expected, 0.0)[None])[0])
+            self.norm += norm
+            self._largest_norm = max(self._largest_norm, norm)
             self.sum_squares += _sum_squares(rest)
             largest = rest.max(axis=1)
             for k in map(int, np.flatnonzero(largest > self.largest)):
@@ -303,7 +309,7 @@ class _Unmasked:
         """Return whether the huge values are a mask's, and a pair of tensors has them alike."""
         return (
             self._is_negative
-            and 0.0 < self.scale <= self._least / _GAP
+            and 0.0 < math.sqrt(self._largest_norm) <= self._least / _GAP
             and bool(self._mask_errors[pair] <= _MASK_ERROR)
         )
 

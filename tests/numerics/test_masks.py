@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from parity.numerics.checksum import CHUNK
-from parity.numerics.distance import measure_error
+from parity.numerics.distance import PairwiseErrors, measure_error
 from parity.numerics.floor import compute_floor
 from parity.numerics.verdict import Status, judge_error
 
@@ -35,6 +35,20 @@ def test_an_error_beside_a_mask_is_that_of_the_others(mask, size):
     assert error.worst is not None
     assert error.worst[0] < size // 16
     assert judge_error(error, floor).status is Status.DIVERGED
+
+
+def test_several_tensors_at_once_have_the_same_errors():
+    expected = scores(-1e9, size=2 * CHUNK)
+    others = [scores(-1e9, shift, size=2 * CHUNK).astype(np.float32) for shift in (0.0, 1e-3, 0.1)]
+    pairwise = PairwiseErrors([each.dtype for each in (expected, *others)], with_scale=False)
+    for start in (0, CHUNK):
+        pairwise.add([each[start : start + CHUNK] for each in (expected, *others)])
+    for place, other in enumerate(others, 1):
+        alone = measure_error(actual=other, expected=expected)
+        found = pairwise.metrics(0, place, expected.shape)
+        assert (found.max_abs, found.worst) == (alone.max_abs, alone.worst)
+        assert found.rel_l2 == pytest.approx(alone.rel_l2, rel=1e-12)
+    assert pairwise.metrics(2, 3, expected.shape).max_abs == pytest.approx(0.099, rel=1e-3)
 
 
 @pytest.mark.parametrize(
