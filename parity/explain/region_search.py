@@ -24,6 +24,8 @@ from parity.comparison.graphs.structure import (
 )
 from parity.comparison.graphs.weights import transfer_weights
 from parity.errors import ParityError
+from parity.explain.proof.exchanges import Exchange, find_exchange
+from parity.explain.proof.movements import Chain, Movement, code_ends, read_places
 from parity.explain.proof.region import (
     Matches,
     Region,
@@ -49,6 +51,9 @@ Array = NDArray[Any]
 MAX_ROUNDS = 8
 """The times that the reference is run with edits, for all rows together."""
 
+MAX_MOVEMENTS = 4
+"""The pairs of chains of one row that are run with numbers in the place of values."""
+
 MAX_ROWS = 16
 """The rows of one subject that are looked at."""
 
@@ -62,10 +67,18 @@ MAX_RUN_VALUES = 1 << 29
 """About the values that the reference's operations give in all rounds; two are always run."""
 
 _BY_RUN = "With it in the reference, on {inputs}"
+_BY_ORDER = "With them exchanged in the reference, on {inputs}"
 _BY_INPUTS = "All that it reads is the reference's, on {inputs}, and its output is not"
 
-Trial = dict[str, tuple[Array, Array]]
-"""What replaces tensors of the reference, on both inputs."""
+
+@dataclass(frozen=True)
+class Trial:
+    """A run of the reference with some tensors replaced, on both inputs."""
+
+    edits: Mapping[str, tuple[Array, Array]]
+    tensor: str = ""
+    """The tensor that is read, in the reference's own axes; "" for the row's output."""
+
 
 Outputs = Sequence[Array]
 """The reference's output at a row, on both inputs."""
@@ -165,9 +178,10 @@ def _run_searches(
 
     def try_together(rows: Sequence[str]) -> None:
         """Run the trials of some rows; where the reference fails with them, each by itself."""
-        edits = {tensor: pair for row in rows for tensor, pair in waiting[row].items()}
+        trials = [waiting[row] for row in rows]
+        edits = {tensor: pair for each in trials for tensor, pair in each.edits.items()}
         try:
-            outputs = runs.read(name, (), edits)
+            outputs = runs.read(name, [each.tensor for each in trials if each.tensor], edits)
         except ParityError:
             if len(rows) == 1:
                 # Indices of another table, for example: this row has no proof.
@@ -176,8 +190,8 @@ def _run_searches(
             for row in rows:
                 try_together([row])
             return
-        for row in rows:
-            advance(row, [values[row] for values in outputs])
+        for row, trial in zip(rows, trials, strict=True):
+            advance(row, [values[trial.tensor or row] for values in outputs])
 
     for row in searches:
         advance(row, None)
@@ -188,7 +202,8 @@ def _run_searches(
         for row, trial in waiting.items():
             others = [(regions[each], waiting[each]) for each in together]
             if not any(
-                trial.keys() & {*region.tensors} or other.keys() & {*regions[row].tensors}
+                trial.edits.keys() & {*region.tensors}
+                or other.edits.keys() & {*regions[row].tensors}
                 for region, other in others
             ):
                 together.append(row)
@@ -213,7 +228,9 @@ def _search_row(
     compare = _Comparison(sides[name], sides[subject], weights)
     groups = {node: (pair.reference, pair.other)
               for pair in state.alignments[subject].pairs for node in pair.reference}  # fmt: skip
-    walk = Walk(sides[name], sides[subject], matches, compare, groups)
+    movements = _MovementRuns(runs, name, row.name, sides[name], sides[subject])
+    walk = Walk(sides[name], sides[subject], matches, compare, groups, movements)
+    movements.walk = walk
     actual = [known[row.name] for known in values[subject]]
 
     # Whole numbers, as of tokens, are the same in both runs.
@@ -226,6 +243,18 @@ def _search_row(
             for own, output in zip(actual, outputs, strict=True)
         ]
 
+    exchange = find_exchange(walk)
+    if exchange is not None:
+        method = _BY_ORDER.format(inputs=inputs)
+        outputs = yield from _exchange(walk, exchange)
+        if max(measure(outputs)) <= each.limit:
+            return RegionProof((exchange.describe(),), outputs[0], method)
+        before = walk.arrange(exchange.find_edit()) if exchange.may_have_own_weights() else None
+        if before is not None:
+            outputs = yield Trial({exchange.find_edit().reference: before})
+            if max(measure(outputs)) <= each.limit:
+                statement = exchange.describe(has_own_weights=True)
+                return RegionProof((statement,), outputs[0], method)
     for edits in walk.list_hypotheses():
         statements = [state_difference(walk, edit) for edit in edits]
         if any(statement is None for statement in statements):
@@ -246,7 +275,7 @@ def _search_row(
         trial = {e.reference: value for e, value in replaced.items() if value is not None}
         if len(trial) < len(edits):
             continue
-        outputs = yield trial
+        outputs = yield Trial(trial)
         if max(measure(outputs)) > each.limit:
             continue
         kept = list(edits)
@@ -254,7 +283,7 @@ def _search_row(
             rest = {e.reference: trial[e.reference] for e in kept if e != edit}
             if not rest:
                 continue
-            without = yield rest
+            without = yield Trial(rest)
             if max(measure(without)) <= each.limit:
                 kept.remove(edit)
                 outputs = without
@@ -262,6 +291,16 @@ def _search_row(
             tuple(sentences[edit] for edit in kept), outputs[0], _BY_RUN.format(inputs=inputs)
         )
     return None
+
+
+def _exchange(walk: Walk, exchange: Exchange) -> Generator[Trial, Outputs, Outputs]:
+    """Yield the runs of the reference with two operations in the other order; return its output."""
+    first, second = (values[exchange.source] for values in walk.reference.values)
+    before, behind = exchange.reference
+    if not exchange.is_behind:
+        return (yield Trial({before.outputs[0]: (first, second)}))
+    one, two = yield Trial({before.outputs[0]: (first, second)}, behind.outputs[0])
+    return (yield Trial({before.inputs[0]: (one, two)}))
 
 
 def _is_doubtful(walk: Walk, edit: Edit, form: Form) -> bool:
@@ -325,6 +364,55 @@ def _name_tables(node: Node) -> set[str]:
     """Return the weights that an operation reads as constants: `_Comparison` compares them."""
     values = (value for value in node.constants.values() if isinstance(value, dict))
     return {str(value["parameter"]) for value in values if "parameter" in value}
+
+
+@dataclass
+class _MovementRuns:
+    """Measures what chains move where, by runs with numbers in the place of values."""
+
+    runs: RegionRuns
+    name: str
+    row: str
+    reference: Region
+    subject: Region
+    walk: Walk | None = None
+    _count: int = 0
+
+    def __call__(
+        self,
+        edit: Edit,
+        reference: Chain,
+        subject: Chain,
+        ends: Mapping[str, tuple[str, tuple[int, ...]]],
+    ) -> Movement | None:
+        """Return the movement of two chains; None if they do more, or give the same order."""
+        coded = code_ends(self.reference, self.subject, ends)
+        if coded is None or self._count >= MAX_MOVEMENTS:
+            return None
+        self._count += 1
+        own_edits, other_edits, known = coded
+        is_row = edit.reference == self.reference.output
+        try:
+            wanted = self.runs.read(self.name, (edit.reference,), own_edits)
+            own = self.runs.read(self.runs.subject, (edit.subject,), other_edits)
+        except ParityError:
+            # Numbers in the place of indices, for example.
+            return None
+        if is_row:
+            pairs = [[each[self.row] for each in side] for side in (wanted, own)]
+        else:
+            order = None if self.walk is None else self.walk.find_order(edit)
+            if order is None:
+                return None
+            shape = wanted[0][edit.reference].shape
+            pairs = [[each[edit.reference] for each in wanted],
+                     [rearrange(each[edit.subject], order, shape) for each in own]]  # fmt: skip
+        places, given = (read_places(first, second, known) for first, second in pairs)
+        if places is None or given is None or places.codes.shape != given.codes.shape:
+            return None
+        if (places.codes == given.codes).all():
+            return None
+        return Movement(reference, subject, places, given)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pytest
 
 from parity.explain import region_search
 from parity.explain.diagnosis import explain_by_region
-from parity.explain.proof import region, region_statements, region_walk
+from parity.explain.proof import movements, region, region_statements, region_walk
 from parity.explain.proof.region_statements import Form
 from parity.explain.region_runs import change_numbers, change_values
 from parity.explain.region_search import RegionRow, explain_regions
@@ -429,10 +429,114 @@ def test_an_operation_in_another_place_is_neither_left_out_nor_added():
     first = node("a", "sin", "x")
     behind = [first, node("out", "exp", "a"), node("later", "cos", "out")]
     before = [first, node("b", "cos", "a"), node("out", "exp", "b")]
-    assert explain(behind, before)[0] is None
-    assert explain(before, behind)[0] is None
+    apart = [first, node("out", "exp", "a"), node("b", "tanh", "out"), node("later", "cos", "b")]
+    assert explain(apart, before)[0] is None
+    assert explain(before, apart)[0] is None
     assert stated(behind[:2], before)[0] is Form.ADDED
     assert stated(before, behind[:2])[0] is Form.LEFT_OUT
+
+
+def test_two_neighbouring_operations_in_the_other_order():
+    first = node("a", "sin", "x")
+    behind = [first, node("out", "exp", "a"), node("later", "cos", "out")]
+    before = [first, node("b", "cos", "a"), node("out", "exp", "b")]
+    assert stated(behind, before) == (
+        Form.ORDER,
+        "`cos` (b.py:1) comes before `exp` (out.py:1), the reference has `exp` (out.py:1) before "
+        "`cos` (later.py:1)",
+    )
+    form, text = stated(before, behind)
+    assert form is Form.ORDER
+    assert text.startswith("`exp` (out.py:1) comes before `cos` (later.py:1)")
+    # Both are within the row.
+    reference = [node("a", "exp", "x"), node("b", "cos", "a"), node("out", "sin", "b")]
+    subject = [node("c", "cos", "x"), node("d", "exp", "c"), node("out", "sin", "d")]
+    form, text = stated(reference, subject)
+    assert form is Form.ORDER
+    assert text == ("It computes `cos` (c.py:1), then `exp` (d.py:1), in this order, the reference "
+                    "`exp` (a.py:1), then `cos` (b.py:1)")  # fmt: skip
+
+
+def test_operations_are_not_in_the_other_order_if_the_exchange_does_not_give_the_output():
+    """The one in front reads something that only looks like what the reference's one reads."""
+    behind = [node("a", "sin", "x"), node("out", "exp", "a"), node("later", "cos", "out")]
+    before = [node("a", "sin", "x"), node("b", "cos", "a"), node("c", "multiply", "b", "z"),
+              node("out", "exp", "c")]  # fmt: skip
+    proof, _ = explain(behind, before)
+    assert proof is None or proof.statements[0].form is not Form.ORDER
+
+
+def shape(name, tensor, *sizes):
+    return node(name, "reshape", tensor, full_shape=sizes)
+
+
+def turn(name, tensor, *perm):
+    return node(name, "transpose", tensor, perm=perm)
+
+
+CHAIN = [shape("a", "x", 2, 2, 3, 6), turn("b", "a", 0, 2, 1, 3), shape("c", "b", 2, 6, 6)]
+EXP_C = node("out", "exp", "c")
+
+
+@pytest.mark.parametrize(
+    ("reference", "subject", "text"),
+    [
+        (
+            [*CHAIN, EXP_C],
+            [shape("a", "x", 2, 3, 2, 6), turn("b", "a", 0, 2, 1, 3), shape("c", "b", 2, 6, 6),
+             EXP_C],
+            "it takes 0, 2, 4, 1, … , not 0, 3, 1, 4, … , along axis 1 of the input `x`",
+        ),
+        (
+            [*CHAIN, EXP_C],
+            [shape("a", "x", 2, 3, 2, 6), turn("b", "a", 0, 2, 3, 1), shape("c", "b", 2, 6, 6),
+             EXP_C],
+            "it reads axis 1 of the input `x` of the reference as 3 × 2 (axes 2, 1 of the result), "
+            "not as 2 × 3 (axes 1, 1 of the result)",
+        ),
+        (
+            [node("t", "tile", "x", repeats=[1, 1, 2]), node("out", "exp", "t")],
+            [shape("a", "x", 2, 6, 6, 1), node("t", "tile", "a", repeats=[1, 1, 1, 2]),
+             shape("c", "t", 2, 6, 12), EXP_C],
+            "it takes each 2 times, not all 2 times in turn, along axis 2 of the input `x`",
+        ),
+        (
+            [node("f", "flip", "x", axes=[1]), node("out", "exp", "f")],
+            [node("r", "roll", "x", shifts=[2], axes=[1]), node("out", "exp", "r")],
+            "it takes 4, 5, 0, 1, … , not the reverse, along axis 1 of the input `x`",
+        ),
+        (
+            [node("j", "concat", "x", "z", axis=2), node("out", "exp", "j")],
+            [node("j", "concat", "z", "x", axis=2), node("out", "exp", "j")],
+            "the value at [0, 0, 0] is that at [0, 0, 0] of the input `z` of the reference, not "
+            "that at [0, 0, 0] of the input `x` of the reference",
+        ),
+    ],
+)  # fmt: skip
+def test_values_that_are_moved_otherwise_are_one_difference(reference, subject, text):
+    """In whatever operations it is written, and proved by numbers in the place of values."""
+    form, found = stated(reference, subject)
+    assert form is Form.PLACES
+    assert text.replace("… ,", "…,") in found
+
+
+def test_values_that_are_moved_alike_are_no_difference():
+    other = [turn("b", "x", 0, 2, 1), shape("d", "b", 2, 6, 2, 3), turn("e", "d", 0, 3, 2, 1),
+             shape("c", "e", 2, 6, 6)]  # fmt: skip
+    assert explain([*CHAIN, EXP_C], [*other, EXP_C])[0] is None
+    proof, _ = explain([*CHAIN, EXP_C], [*other, node("out", "sin", "c")])
+    assert proof is not None
+    assert {each.form for each in proof.statements} == {Form.OTHER}
+
+
+def test_what_does_more_than_move_values_is_no_other_order():
+    """A relu gives the numbers 1, 2, 3 back, but not those of the second run."""
+    coded = movements.Places(np.arange(1, 5), (("x", (4,)),))
+    second = movements.draw_second(4)
+    first = np.array([2.0, 1.0, 4.0, 3.0])
+    assert movements.read_places(first, second[[2, 1, 4, 3]], coded) is not None
+    assert movements.read_places(first, np.maximum(second[[2, 1, 4, 3]], 0), coded) is None
+    assert movements.read_places(first + 0.5, second[[2, 1, 4, 3]], coded) is None
 
 
 def test_several_operations_of_which_one_is_on_both_sides():

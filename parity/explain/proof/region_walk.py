@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from parity.explain.proof.movements import Chain, Movement, moves_values, pair_ends, read_chain
 from parity.explain.proof.region import (
     Array,
     Matches,
@@ -40,6 +41,9 @@ class SettingDifference:
     expected: str
 
 
+MeasureMovement = Callable[["Edit", Chain, Chain, Mapping[str, tuple[str, tuple[int, ...]]]], Any]
+"""Returns the `Movement` of an edit's two chains, given the tensors that they read, or None."""
+
 Compare = Callable[[Node, Node], Sequence[SettingDifference]]
 """Returns the settings in which an operation of the subject, the second one, differs from one of
 the reference of its kind."""
@@ -57,6 +61,10 @@ class Edit:
     reader: str = ""
 
 
+Chains = tuple[Chain, Chain, Mapping[str, tuple[str, tuple[int, ...]]]]
+"""Two chains that only move values, and the tensors that both read."""
+
+
 @dataclass
 class Walk:
     """Finds where two regions differ."""
@@ -67,25 +75,53 @@ class Walk:
     compare: Compare
     groups: Mapping[str, tuple[Collection[str], Collection[str]]]
     """The operations that are paired as one, of either side, by each of the reference's."""
-    _walked: dict[tuple[str, str, int], list[Edit]] = field(default_factory=dict)
+    measure: MeasureMovement = lambda *parts: None
+    _walked: dict[tuple[str, str, int, bool], list[Edit]] = field(default_factory=dict)
     """What was found before two tensors: branches that meet are walked once."""
+    _chains: dict[Edit, Chains | None] = field(default_factory=dict)
+    _movements: dict[Edit, Movement | None] = field(default_factory=dict)
     _compared: dict[tuple[str, str], bool] = field(default_factory=dict)
 
     def list_hypotheses(self) -> list[tuple[Edit, ...]]:
         """Return sets of edits that may make the reference's region the subject's.
 
-        The smallest fragments come first; then those of fewer operations that are passed by, those
-        at which a difference may begin, and all that both sides compute.
+        Chains that only move values are units at first. Then the smallest fragments come first;
+        then those of fewer operations that are passed by, those at which a difference may begin,
+        and all that both sides compute.
         """
         found: list[tuple[Edit, ...]] = []
         ends = self.reference.output, self.subject.output
+        units = tuple(dict.fromkeys(self._walk(*ends, 64, units=True)))
+        stated = tuple(dict.fromkeys(self._walk(*ends, 64)))
+        # Settings that differ say more than the order of values that they make.
+        found += [stated, units] if all(map(self._is_stated, stated)) else [units]
         for depth in (64, 32, 16, 8, 6, 5, 4, 3, 2, 1):
             found.append(tuple(dict.fromkeys(self._walk(*ends, depth))))
+        moved = self._list_moved()
+        found += [tuple(moved), *((edit,) for edit in moved)]
         for pair in self._list_first_differences():
             found.append(tuple(dict.fromkeys(self._walk(*pair, 64))))
         whole = (Edit(*ends),)
         inner = [each for each in dict.fromkeys(found) if 0 < len(each) <= MAX_EDITS]
         return [*(each for each in inner if each != whole), whole]
+
+    def _is_stated(self, edit: Edit) -> bool:
+        """Return whether the operations of an edit are of one kind, with other settings."""
+        first = self.reference.find_producer(edit.reference)
+        second = self.subject.find_producer(edit.subject)
+        if first is None or second is None:
+            return False
+        return self.have_other_settings(first, second)
+
+    def have_other_settings(self, first: Node, second: Node) -> bool:
+        """Return whether two operations of one kind differ in settings, for as many axes."""
+        if not are_alike(first, second) or not self._differ(first, second):
+            return False
+        if not first.inputs or not second.inputs:
+            return True
+        known = self.reference.values[0].get(first.inputs[0])
+        own = self.subject.values[0].get(second.inputs[0])
+        return known is None or own is None or known.ndim == own.ndim
 
     def _list_first_differences(self) -> list[tuple[str, str]]:
         """Return the first tensors that the subject alone has, each with one of the reference.
@@ -111,15 +147,37 @@ class Walk:
         ]
         return pairs[:MAX_FIRST]
 
+    def _list_moved(self) -> list[Edit]:
+        """Return tensors of both sides that are made of the same ones by moving values alone.
+
+        What is behind them may be written in two ways. Neither side has the other's tensor.
+        """
+        turned = self.matches.find_turned()
+        found, used = [], set[str]()
+        own = _list_last_moved(self.subject, {*self.matches.to_reference, *turned[1]})
+        for one in _list_last_moved(self.reference, {*self.matches.to_subject, *turned[0]}):
+            for other in own:
+                edit = Edit(one, other)
+                if other in used or not self._have_equal_sizes(one, other):
+                    continue
+                if self._find_chains(edit) is not None:
+                    found.append(edit)
+                    used.add(other)
+                    break
+        return found[:MAX_EDITS]
+
     def _have_equal_sizes(self, one: str, other: str) -> bool:
         first, second = self.reference.values[0], self.subject.values[0]
         return one in first and other in second and first[one].size == second[other].size
 
-    def _walk(self, one: str, other: str, depth: int) -> list[Edit]:
-        """Return the edits before two tensors; more than `MAX_EDITS` of them are not all told."""
-        key = one, other, depth
+    def _walk(self, one: str, other: str, depth: int, *, units: bool = False) -> list[Edit]:
+        """Return the edits before two tensors; more than `MAX_EDITS` of them are not all told.
+
+        With `units` chains that only move values are not looked into.
+        """
+        key = one, other, depth, units
         if key not in self._walked:
-            found = dict.fromkeys(self._walk_back(one, other, depth))
+            found = dict.fromkeys(self._walk_back(one, other, depth, units=units))
             self._walked[key] = list(found)[: MAX_EDITS + 1]
         return self._walked[key]
 
@@ -130,7 +188,7 @@ class Walk:
             self._compared[key] = bool(self.compare(first, second))
         return self._compared[key]
 
-    def _walk_back(self, one: str, other: str, depth: int) -> list[Edit]:
+    def _walk_back(self, one: str, other: str, depth: int, *, units: bool) -> list[Edit]:
         if other in self.matches.to_subject.get(one, ()):
             return []
         edit = [Edit(one, other)]
@@ -139,10 +197,12 @@ class Walk:
         first, second = self.reference.find_producer(one), self.subject.find_producer(other)
         if first is None or second is None:
             return edit
+        if units and self._find_chains(edit[0]) is not None:
+            return edit
         if is_passed(first) and not is_passed(second):
-            return self._walk(first.inputs[0], other, depth)
+            return self._walk(first.inputs[0], other, depth, units=units)
         if is_passed(second) and not is_passed(first):
-            return self._walk(one, second.inputs[0], depth)
+            return self._walk(one, second.inputs[0], depth, units=units)
         pairs = self._pair_group(first, second)
         if pairs is None:
             if not _are_equivalent(first, second) or self._differ(first, second):
@@ -154,8 +214,42 @@ class Walk:
             pairs = self.pair_inputs(first, second)
         if pairs is None:
             return edit
-        below = [each for pair in pairs for each in self._walk(*pair, depth - 1)]
+        below = [each for pair in pairs for each in self._walk(*pair, depth - 1, units=units)]
         return below or edit
+
+    def find_movement(self, edit: Edit) -> Movement | None:
+        """Return how both sides of an edit move the same values, if they do nothing else."""
+        if edit not in self._movements:
+            chains = self._find_chains(edit)
+            self._movements[edit] = None if chains is None else self.measure(edit, *chains)
+        return self._movements[edit]
+
+    def _find_chains(self, edit: Edit) -> Chains | None:
+        """Return the chains that make an edit's tensors, if both only move the same values.
+
+        What they read is the same in one order of axes, or else in any.
+        """
+        if edit not in self._chains:
+            self._chains[edit] = None
+            makers = (self.reference, edit.reference), (self.subject, edit.subject)
+            nodes = [region.find_producer(tensor) for region, tensor in makers]
+            if all(node is not None and moves_values(region, node)
+                   for node, (region, _) in zip(nodes, makers, strict=True)):  # fmt: skip
+                self._chains[edit] = self._pair_chains(edit)
+        return self._chains[edit]
+
+    def _pair_chains(self, edit: Edit) -> Chains | None:
+        known = self.matches.to_subject.keys(), self.matches.to_reference.keys()
+        for ends in (lambda: known, self.matches.find_turned):
+            mine, own = ends()
+            reference = read_chain(self.reference, edit.reference, mine)
+            subject = read_chain(self.subject, edit.subject, own)
+            if reference is None or subject is None:
+                continue
+            pairs = pair_ends(self.matches, reference, subject)
+            if pairs is not None:
+                return reference, subject, pairs
+        return None
 
     def _pair_group(self, first: Node, second: Node) -> list[tuple[str, str]] | None:
         """Return what two groups that compute the same read, where that is no pair of equals.
@@ -266,22 +360,31 @@ class Walk:
             except ValueError:
                 return None
             return np.array(first), np.array(second)
-        orders = list_preferred(given[0].shape, shape)
+        best = self.find_order(edit)
+        if best is None:
+            return None
+        return rearrange(given[0], best, shape), rearrange(given[1], best, shape)
+
+    def find_order(self, edit: Edit) -> tuple[int, ...] | None:
+        """Return the order of axes in which an edit's subject is put in the reference's place."""
+        wanted = self.reference.values[0].get(edit.reference)
+        given = self.subject.values[0].get(edit.subject)
+        if wanted is None or given is None or wanted.size != given.size:
+            return None
+        orders = list_preferred(given.shape, wanted.shape)
         known = self._list_known_orders(edit)
-        fitting = [order for order in orders if rank_axes(order, given[0].shape) in known]
+        fitting = [order for order in orders if rank_axes(order, given.shape) in known]
 
         def measure(order: Sequence[int]) -> float:
-            moved = rearrange(given[0], order, shape)
+            moved = rearrange(given, order, wanted.shape)
             with np.errstate(all="ignore"):
-                return float(np.nan_to_num(np.abs(moved - wanted[0])).mean())
+                return float(np.nan_to_num(np.abs(moved - wanted)).mean())
 
         if fitting:
-            best = fitting[0]
-        elif given[0].shape == shape:
-            best = orders[0]
-        else:
-            best = min(orders, key=measure)
-        return rearrange(given[0], best, shape), rearrange(given[1], best, shape)
+            return fitting[0]
+        if given.shape == wanted.shape:
+            return orders[0]
+        return min(orders, key=measure)
 
     def _list_known_orders(self, edit: Edit) -> set[tuple[int, ...]]:
         """Return the orders of axes of what both sides compute an edit's tensors of."""
@@ -291,7 +394,24 @@ class Walk:
                 order = self.matches.orders.get((tensor, end))
                 if order is not None:
                     found.add(order)
+        chains = self._find_chains(edit)
+        if chains is not None:
+            own = self.subject.values[0]
+            found |= {rank_axes(order, own[tensor].shape) for tensor, order in chains[2].values()
+                      if order}  # fmt: skip
         return found
+
+
+def _list_last_moved(region: Region, known: Collection[str]) -> list[str]:
+    """Return the tensors that moved values end at, and that are not among the known ones."""
+    moving = [node for node in region.nodes if moves_values(region, node)]
+    read = {tensor for node in moving for tensor in node.inputs}
+    return [
+        tensor
+        for node in moving
+        for tensor in node.outputs
+        if tensor not in known and tensor not in read and tensor != region.output
+    ]
 
 
 @dataclass(frozen=True)
