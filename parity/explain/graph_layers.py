@@ -26,6 +26,7 @@ from parity.explain.captures import round_to_float32
 from parity.explain.cause import Cause
 from parity.explain.causes import wrong_tensor
 from parity.explain.findings import IsolatedFailure
+from parity.explain.folded_layers import describe_folded, find_folded, leave_out_folded
 from parity.explain.graph_evidence import MAX_VALUES, GraphEvidence, as_transform, may_read_turned
 from parity.explain.graph_inputs import (
     fit,
@@ -309,7 +310,10 @@ class GraphExplainer:
     ) -> Explanation | None:
         def add_weights() -> FailingLayer:
             values, names = self.evidence.read_subject_weights(subject, row)
-            return replace(layer, subject_weights=values, weight_names=names)
+            sources = self.evidence.find_weight_sources(row, values)
+            return replace(
+                layer, subject_weights=values, weight_names=names, weight_sources=sources
+            )
 
         return diagnosis.explain_layer(layer, elements=elements, add_weights=add_weights)
 
@@ -365,12 +369,32 @@ def explain_rows(
         if left:
             notes.append(f"{left} more failing layers were not explained")
         notes += explainer.notes
+        findings, folded = _leave_out_folded(state, findings)
+        notes += folded
     except Exception as error:  # noqa: BLE001 - the verdict never depends on what explains it
         reason = str(error).partition("\n")[0]
         kind = "" if isinstance(error, ParityError) else f"{type(error).__name__}: "
         return Explained(found, (f"the differences were not explained: {kind}{reason}",))
     causes = sorted(describe(findings), key=partial(_rank, state))
     return Explained((*found, *causes), tuple(notes), tuple(findings))
+
+
+def _leave_out_folded(
+    state: GraphState, findings: Sequence[GraphFinding]
+) -> tuple[list[GraphFinding], tuple[str, ...]]:
+    """Return findings without what only says that two layers are one operation; and notes."""
+    folded = find_folded(
+        state, ((each.subject, each.row.name, each.explanation) for each in findings)
+    )
+    found = []
+    for each in findings:
+        explanation, is_right = leave_out_folded(each.explanation, each.subject, folded)
+        if not is_right:
+            found.append(replace(each, explanation=explanation))
+    if not found:
+        # That is all that is known.
+        return list(findings), ()
+    return found, describe_folded(folded, list(dict.fromkeys(each.subject for each in findings)))
 
 
 def _rank(state: GraphState, cause: Cause) -> tuple[bool, bool]:

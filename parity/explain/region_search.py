@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,10 @@ from parity.explain.proof.region_statements import (
 from parity.explain.proof.region_walk import Edit, Fragment, SettingDifference, Walk
 from parity.explain.proof.search import measure_in_floors
 from parity.explain.region_runs import INPUTS, RegionRuns
+from parity.network import kinds
 from parity.network.alignment import infer_axes
 from parity.network.graph import Graph, Node
+from parity.network.graph_weights import to_canonical_weight
 from parity.numerics.floor import Floor
 
 Array = NDArray[Any]
@@ -229,7 +232,8 @@ def _search_row(
     groups = {node: (pair.reference, pair.other)
               for pair in state.alignments[subject].pairs for node in pair.reference}  # fmt: skip
     movements = _MovementRuns(runs, name, row.name, sides[name], sides[subject])
-    walk = Walk(sides[name], sides[subject], matches, compare, groups, movements)
+    evaluate = partial(_evaluate, sides[name], weights[0])
+    walk = Walk(sides[name], sides[subject], matches, compare, groups, movements, evaluate)
     movements.walk = walk
     actual = [known[row.name] for known in values[subject]]
 
@@ -291,6 +295,30 @@ def _search_row(
             tuple(sentences[edit] for edit in kept), outputs[0], _BY_RUN.format(inputs=inputs)
         )
     return None
+
+
+def _evaluate(
+    region: Region, weights: Mapping[str, Array], node: Node, changes: Mapping[str, Any]
+) -> list[Array] | None:
+    """Return what an operation gives with some settings changed, on both inputs."""
+    canonical = {
+        each.role: to_canonical_weight(node.kind, each, weights[each.name])
+        for each in node.parameters
+        if each.role and each.name in weights
+    }
+    found = []
+    for values in region.values:
+        if any(tensor not in values for tensor in node.inputs) or node.constants:
+            return None
+        inputs = [values[tensor] for tensor in node.inputs]
+        try:
+            with np.errstate(all="ignore"):
+                found.append(
+                    kinds.evaluate(node.kind, inputs, canonical, {**node.hyper, **changes})
+                )
+        except (ValueError, KeyError, IndexError, TypeError):
+            return None
+    return found
 
 
 def _exchange(walk: Walk, exchange: Exchange) -> Generator[Trial, Outputs, Outputs]:

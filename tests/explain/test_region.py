@@ -353,6 +353,52 @@ def test_a_recurrent_layer_without_its_first_state():
     assert "begins with zeros, not with its initial state, `tanh` (state.py:1)" in statement.text
 
 
+@pytest.mark.parametrize("changed", [0.0, 0.1])
+def test_a_setting_of_a_recurrent_layer_of_which_a_part_is_read(changed):
+    """The subject gives the last step alone; the evaluated operation shows that all else agrees."""
+    size = 4
+    weights = {
+        "kernel": draw(3 * size, 6, seed=1),
+        "recurrent_kernel": draw(3 * size, size, seed=2),
+    }
+    sides, settings = [], ({"reset_after": True}, {"reset_after": False})
+    for hyper in settings:
+        gru = node("gru", "gru", "x", weights={each: each for each in weights}, **hyper)
+        given = {"x": GIVEN}, {"x": GIVEN / 2}
+        values = []
+        for each in given:
+            whole = kinds.evaluate("gru", (each["x"],), weights, hyper)
+            part = {"gru": whole, "out": whole[:, -1]} if hyper["reset_after"] else {
+                "gru": whole[:, -1] + changed, "out": whole[:, -1] + changed}  # fmt: skip
+            values.append({**each, **part})
+        tensors = {name: Tensor(name, value.shape, "float32") for name, value in values[0].items()}
+        last = node("out", "slice" if hyper["reset_after"] else "identity", "gru",
+                    axes=[1], starts=[5], ends=[6], steps=[1], squeeze=[1])  # fmt: skip
+        graph = Graph("torch", (gru, last), tensors, (Port("x", "x"),), ())
+        sides.append(region.Region(graph, "out", frozenset({"x"}), tuple(values)))
+
+    def evaluate_changed(each, changes):
+        return [
+            kinds.evaluate("gru", (values["x"],), weights, {**each.hyper, **changes})
+            for values in sides[0].values
+        ]
+
+    difference = region_walk.SettingDifference("reset_after", "False", "True")
+    walk = region_walk.Walk(
+        *sides,
+        region.Matches(*sides, {"x": "x"}),
+        lambda *pair: [difference] if pair[0].kind == "gru" else [],
+        {},
+        evaluate=evaluate_changed,
+    )
+    statement = region_statements.state_difference(walk, region_walk.Edit("out", "gru"))
+    if changed:
+        assert statement is None or statement.form is not Form.SETTING
+    else:
+        assert statement.form is Form.SETTING
+        assert statement.text == "Reset_after is False, not True, in `GRU` (gru.py:1)"
+
+
 def _read_states(weights):
     """Return the regions of an LSTM with a first state and without, and what is the same."""
     sides = []
@@ -527,6 +573,16 @@ def test_values_that_are_moved_alike_are_no_difference():
     proof, _ = explain([*CHAIN, EXP_C], [*other, node("out", "sin", "c")])
     assert proof is not None
     assert {each.form for each in proof.statements} == {Form.OTHER}
+
+
+def test_parts_that_are_joined_in_another_order():
+    """Of constants too, which no numbers take the place of."""
+    first, second = draw(2, 5, 3, seed=5), draw(2, 5, 3, seed=6)
+    wanted = [first, second]
+    own = [each[:, [0, 1, 3, 2, 4]] for each in wanted]
+    assert movements.find_exchanged_parts(wanted, own) == (1, (2, 3), (3, 2))
+    assert movements.find_exchanged_parts(wanted, [own[0], wanted[1]]) is None
+    assert movements.find_exchanged_parts(wanted, [each + 1 for each in own]) is None
 
 
 def test_what_does_more_than_move_values_is_no_other_order():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -45,6 +45,8 @@ class IsolatedRows:
     """The points of each subject's run, which are given the reference's tensors."""
     followers: frozenset[tuple[str, str]] = frozenset()
     """Subjects and rows that read from a row whose shape differs, so that they differ too."""
+    passing_shapes: frozenset[tuple[str, str]] = frozenset()
+    """Subjects and rows of another shape, where all rows that read from them are right."""
     shared: frozenset[tuple[str, str]] = frozenset()
     """Exports and rows that fail in isolation as their models do, and give the same."""
 
@@ -55,7 +57,7 @@ class IsolatedRows:
             for layer in self.results
             for name, result in layer.subjects.items()
             if layer.stage in self.stages and result.status.is_failure
-            if (name, layer.row) not in self.followers
+            if (name, layer.row) not in self.followers | self.passing_shapes
         ]
 
 
@@ -131,8 +133,11 @@ def isolate_failing_layers(
     limit = state.request.limit
     shared = find_shared_failures(sources, results, limit=limit)
     shared |= find_shared_shapes(sources, results, paths, limit=limit)
+    shapes = frozenset(
+        (name, row) for name in names for row in find_passing_shapes(state, results, name)
+    )
     return IsolatedRows(
-        tuple(results), paths, capture, frozenset(failing), own_points, followers, shared
+        tuple(results), paths, capture, frozenset(failing), own_points, followers, shapes, shared
     )
 
 
@@ -293,7 +298,6 @@ def _find_followers(state: GraphState, results: Sequence[PointResult], name: str
 
     A tensor of another shape cannot be replaced by the reference's, so what follows differs too.
     """
-    graph = state.reference.graph
     failing = {r.row for r in results if name in r.subjects and r.subjects[name].status.is_failure}
     found, absent = set[str](), set[str]()
     for row in state.table.rows:
@@ -303,11 +307,40 @@ def _find_followers(state: GraphState, results: Sequence[PointResult], name: str
                 found.add(row.name)
             absent.add(missing.node.id)
     other = {r.row for r in results if name in r.subjects and r.subjects[name].shape_differs}
+    readers = _find_readers(state, failing)
+    return found | {row for row in failing if readers[row] & other}
+
+
+def find_passing_shapes(state: GraphState, results: Sequence[PointResult], name: str) -> set[str]:
+    """Return the rows of another shape that all rows which read from them are right behind.
+
+    Such as a pooling that is padded by another operation, and cropped at once. What reads from such
+    a row is given the subject's own tensor, so that it agrees only if both agree together.
+    """
+    own = {r.row: r.subjects[name] for r in results if name in r.subjects}
+    other = {row for row, result in own.items() if result.shape_differs}
+    if not other:
+        return set()
+    before = _find_readers(state, {row.name for row in state.table.rows})
+    readers = {each: [row for row, read in before.items() if each in read] for each in other}
+    return {
+        each
+        for each, rows in readers.items()
+        if rows and all(row in own and own[row].status.passes for row in rows)
+    }
+
+
+def _find_readers(state: GraphState, rows: Collection[str]) -> dict[str, set[str]]:
+    """Return the rows that each of some rows reads from, with no other row between."""
+    graph, found = state.reference.graph, {}
     by_tensor = {row.tensors[state.reference.subject.name].tensor: row.name
                  for row in state.table.rows}  # fmt: skip
     for row in state.table.rows:
+        if row.name not in rows:
+            continue
         waiting, seen = list(graph.by_id[row.node].inputs), set[str]()
-        while waiting and row.name in failing:
+        found[row.name] = set[str]()
+        while waiting:
             tensor = waiting.pop()
             if tensor in seen:
                 continue
@@ -316,8 +349,8 @@ def _find_followers(state: GraphState, results: Sequence[PointResult], name: str
             if before is None:
                 producer = graph.producers.get(tensor)
                 waiting += () if producer is None else producer.inputs
-            elif before in other:
-                found.add(row.name)
+            else:
+                found[row.name].add(before)
     return found
 
 

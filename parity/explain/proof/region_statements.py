@@ -15,6 +15,7 @@ from parity.explain.proof.movements import (
     Movement,
     describe_order,
     find_exchanged_parts,
+    moves_values,
 )
 from parity.explain.proof.region import Array, Region, agree, agree_in_order, rearrange
 from parity.explain.proof.region_walk import (
@@ -261,10 +262,7 @@ def _state_single(walk: Walk, first: Node, second: Node) -> Statement | None:
         if not differences or walk.pair_inputs(first, second) != []:
             # Which of the settings and the inputs it is, is not known.
             return None
-        texts = _join([f"{e.name} is {e.value}, not {e.expected}," for e in differences])
-        remedy = _join([f"set {each.name} to {each.expected}" for each in differences])
-        text = f"{texts} in {where}"
-        return Statement(Form.SETTING, text[:1].upper() + text[1:], f"{where}: {remedy}")
+        return _state_differences(second, differences)
     if len(first.inputs) != len(second.inputs):
         return None
     if walk.pair_inputs(first, second):
@@ -281,6 +279,15 @@ def _state_single(walk: Walk, first: Node, second: Node) -> Statement | None:
         f"It computes {name_operation(second)}, not {name_operation(first)}",
         f"{where}: use {_word(first)}",
     )
+
+
+def _state_differences(node: Node, differences: Sequence[SettingDifference]) -> Statement:
+    """Return the settings in which an operation of the subject differs."""
+    where = name_operation(node)
+    texts = _join([f"{e.name} is {e.value}, not {e.expected}," for e in differences])
+    remedy = _join([f"set {each.name} to {each.expected}" for each in differences])
+    text = f"{texts} in {where}"
+    return Statement(Form.SETTING, text[:1].upper() + text[1:], f"{where}: {remedy}")
 
 
 def _state_inputs(walk: Walk, first: Node, second: Node) -> Statement | None:
@@ -382,9 +389,11 @@ def _state_operations(
 ) -> Statement | None:
     if not subject.nodes:
         return None
-    ordered = _state_order(walk, reference, subject)
-    if ordered is not None:
-        return ordered
+    known = _state_order(walk, reference, subject) or _state_settings(
+        walk, edit, reference, subject
+    )
+    if known is not None:
+        return known
     own = _join([name_operation(node) for node in subject.nodes])
     if not reference.nodes:
         wanted = f"reads {name_tensor(walk.reference.graph, edit.reference)}"
@@ -422,6 +431,20 @@ def _state_order(walk: Walk, reference: Fragment, subject: Fragment) -> Statemen
         f"It computes {own}, in this order, the reference {wanted}",
         f"compute {_list_in_turn([name_operation(left) for left in _sort_as(*chains)])}",
     )
+
+
+def _state_settings(
+    walk: Walk, edit: Edit, reference: Fragment, subject: Fragment
+) -> Statement | None:
+    """Return the settings of one operation, where all else only takes a part of its output."""
+    makers = [
+        [node for node in fragment.nodes if not moves_values(region, node)]
+        for region, fragment in ((walk.reference, reference), (walk.subject, subject))
+    ]
+    if len(makers[0]) != 1 or len(makers[1]) != 1:
+        return None
+    found = walk.find_settings(makers[0][0], makers[1][0], edit)
+    return _state_differences(makers[1][0], found) if found else None
 
 
 def _list_chain(fragment: Fragment) -> tuple[Node, ...]:

@@ -17,6 +17,7 @@ from parity.explain.proof.region import (
     Array,
     Matches,
     Region,
+    agree,
     agree_in_order,
     list_preferred,
     rank_axes,
@@ -43,6 +44,9 @@ class SettingDifference:
 
 MeasureMovement = Callable[["Edit", Chain, Chain, Mapping[str, tuple[str, tuple[int, ...]]]], Any]
 """Returns the `Movement` of an edit's two chains, given the tensors that they read, or None."""
+
+Evaluate = Callable[[Node, Mapping[str, Any]], Sequence[Array] | None]
+"""Returns what an operation of the reference gives with some settings changed, on both inputs."""
 
 Compare = Callable[[Node, Node], Sequence[SettingDifference]]
 """Returns the settings in which an operation of the subject, the second one, differs from one of
@@ -76,6 +80,7 @@ class Walk:
     groups: Mapping[str, tuple[Collection[str], Collection[str]]]
     """The operations that are paired as one, of either side, by each of the reference's."""
     measure: MeasureMovement = lambda *parts: None
+    evaluate: Evaluate = lambda node, changes: None
     _walked: dict[tuple[str, str, int, bool], list[Edit]] = field(default_factory=dict)
     """What was found before two tensors: branches that meet are walked once."""
     _chains: dict[Edit, Chains | None] = field(default_factory=dict)
@@ -323,6 +328,33 @@ class Walk:
             return first is second
         return first.kind == second.kind
 
+    def find_settings(self, first: Node, second: Node, edit: Edit) -> list[SettingDifference]:
+        """Return the settings that, changed in the reference, make an edit's tensor the subject's.
+
+        Both read the same. What either side takes of the operation's output is that, or its last
+        step. Empty if there are none, or the reference's operation cannot be evaluated alone.
+        """
+        if not are_alike(first, second) or first.kind == OPAQUE:
+            return []
+        names = {each.name: each for each in kinds.get(first.kind).hyperparameters}
+        found = [each for each in self.compare(first, second)
+                 if each.name in names and not names[each.name].reshapes]  # fmt: skip
+        if not found or self.pair_inputs(first, second) != []:
+            return []
+        own = [each[edit.subject] for each in self.subject.values if edit.subject in each]
+        known = [each[first.outputs[0]] for each in self.reference.values
+                 if first.outputs[0] in each]  # fmt: skip
+        plain = self.evaluate(first, {})
+        changes = {each.name: second.hyper.get(each.name, names[each.name].default)
+                   for each in found}  # fmt: skip
+        changed = self.evaluate(first, changes)
+        if plain is None or changed is None or len(own) < 2 or len(known) < 2:
+            return []
+        is_known = all(_gives(*pair) for pair in zip(plain, known, strict=True))
+        differs = not any(_gives(*pair) for pair in zip(plain, own, strict=True))
+        gives_own = all(_gives(*pair) for pair in zip(changed, own, strict=True))
+        return found if is_known and differs and gives_own else []
+
     def find_reader(self, tensor: str) -> Node | None:
         """Return the subject's first operation in the region that reads a tensor, not a reshape."""
         readers = [node for node in self.subject.nodes if tensor in node.inputs]
@@ -400,6 +432,13 @@ class Walk:
             found |= {rank_axes(order, own[tensor].shape) for tensor, order in chains[2].values()
                       if order}  # fmt: skip
         return found
+
+
+def _gives(output: Array, tensor: Array) -> bool:
+    """Return whether a tensor is an operation's output (N, T, C), or its last step."""
+    parts = [output, *((output[:, -1], output[-1]) if output.ndim == 3 else ())]
+    return any(part.size == tensor.size and agree(tensor, part.reshape(tensor.shape))
+               for part in parts)  # fmt: skip
 
 
 def _list_last_moved(region: Region, known: Collection[str]) -> list[str]:
