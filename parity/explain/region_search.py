@@ -8,7 +8,7 @@ place: they are the cause if the row's output then is the subject's, on both inp
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,7 @@ from parity.comparison.graphs.structure import (
 from parity.comparison.graphs.weights import transfer_weights
 from parity.errors import ParityError
 from parity.explain.proof.exchanges import Exchange, find_exchange
-from parity.explain.proof.movements import Chain, Movement, code_ends, read_places
+from parity.explain.proof.movements import Chain, Movement, Places, code_ends, read_places
 from parity.explain.proof.region import (
     Matches,
     Region,
@@ -55,7 +55,7 @@ MAX_ROUNDS = 8
 """The times that the reference is run with edits, for all rows together."""
 
 MAX_MOVEMENTS = 4
-"""The pairs of chains of one row that are run with numbers in the place of values."""
+"""The times that one row is run with numbers in the place of values, on both sides."""
 
 MAX_ROWS = 16
 """The rows of one subject that are looked at."""
@@ -231,7 +231,8 @@ def _search_row(
     compare = _Comparison(sides[name], sides[subject], weights)
     groups = {node: (pair.reference, pair.other)
               for pair in state.alignments[subject].pairs for node in pair.reference}  # fmt: skip
-    movements = _MovementRuns(runs, name, row.name, sides[name], sides[subject])
+    most = min(MAX_MOVEMENTS, _count_rounds(state.reference.graph))
+    movements = _MovementRuns(runs, name, row.name, sides[name], sides[subject], most)
     evaluate = partial(_evaluate, sides[name], weights[0])
     walk = Walk(sides[name], sides[subject], matches, compare, groups, movements, evaluate)
     movements.walk = walk
@@ -394,6 +395,18 @@ def _name_tables(node: Node) -> set[str]:
     return {str(value["parameter"]) for value in values if "parameter" in value}
 
 
+def _arrange(
+    runs: Sequence[Mapping[str, Array]], tensor: str, order: Sequence[int], shape: Sequence[int]
+) -> tuple[Array, Array]:
+    """Return a tensor of both runs in an order of its axes and another shape."""
+    first, second = (rearrange(each[tensor], order, shape) for each in runs)
+    return first, second
+
+
+_CodedRuns = tuple[Sequence[Mapping[str, Array]], Sequence[Mapping[str, Array]], Places]
+"""Tensors of the reference and of the subject, on both inputs, and what the numbers are of."""
+
+
 @dataclass
 class _MovementRuns:
     """Measures what chains move where, by runs with numbers in the place of values."""
@@ -403,8 +416,10 @@ class _MovementRuns:
     row: str
     reference: Region
     subject: Region
+    most: int = MAX_MOVEMENTS
     walk: Walk | None = None
-    _count: int = 0
+    _known: dict[tuple[str, ...], _CodedRuns | None] = field(default_factory=dict)
+    """What both sides give, by the tensors that were replaced."""
 
     def __call__(
         self,
@@ -414,33 +429,52 @@ class _MovementRuns:
         ends: Mapping[str, tuple[str, tuple[int, ...]]],
     ) -> Movement | None:
         """Return the movement of two chains; None if they do more, or give the same order."""
-        coded = code_ends(self.reference, self.subject, ends)
-        if coded is None or self._count >= MAX_MOVEMENTS:
+        key = tuple(sorted(ends))
+        if key not in self._known:
+            self._known[key] = self._run(ends)
+        found = self._known[key]
+        if found is None:
             return None
-        self._count += 1
+        wanted, own, known = found
+        if edit.reference == self.reference.output:
+            # Both are in the axes of the comparison.
+            places = read_places(wanted[0][self.row], wanted[1][self.row], known)
+            given: list[tuple[tuple[int, ...], Places | None]]
+            given = [((), read_places(own[0][self.row], own[1][self.row], known))]
+        elif any(edit.reference not in each for each in wanted):
+            return None
+        else:
+            first, second = (each[edit.reference] for each in wanted)
+            places = read_places(first, second, known)
+            orders = [] if self.walk is None else self.walk.list_likely_orders(edit)
+            given = [
+                (order, read_places(*_arrange(own, edit.subject, order, first.shape), known))
+                for order in orders
+            ]
+        found_orders = [
+            (places.count_differences(each), at, order, each)
+            for at, (order, each) in enumerate(given)
+            if places is not None and each is not None and each.codes.shape == places.codes.shape
+        ]
+        if places is None or not found_orders:
+            return None
+        # Of several orders of axes it is the one in which the fewest places differ.
+        count, _, order, nearest = min(found_orders, key=lambda each: each[:2])
+        return Movement(reference, subject, places, nearest, order) if count else None
+
+    def _run(self, ends: Mapping[str, tuple[str, tuple[int, ...]]]) -> _CodedRuns | None:
+        """Run both sides with numbers in the place of the values of `ends`."""
+        coded = code_ends(self.reference, self.subject, ends)
+        if coded is None or len(self._known) >= self.most:
+            return None
         own_edits, other_edits, known = coded
-        is_row = edit.reference == self.reference.output
         try:
-            wanted = self.runs.read(self.name, (edit.reference,), own_edits)
-            own = self.runs.read(self.runs.subject, (edit.subject,), other_edits)
+            wanted = self.runs.read(self.name, self.reference.tensors, own_edits)
+            own = self.runs.read(self.runs.subject, self.subject.tensors, other_edits)
         except ParityError:
             # Numbers in the place of indices, for example.
             return None
-        if is_row:
-            pairs = [[each[self.row] for each in side] for side in (wanted, own)]
-        else:
-            order = None if self.walk is None else self.walk.find_order(edit)
-            if order is None:
-                return None
-            shape = wanted[0][edit.reference].shape
-            pairs = [[each[edit.reference] for each in wanted],
-                     [rearrange(each[edit.subject], order, shape) for each in own]]  # fmt: skip
-        places, given = (read_places(first, second, known) for first, second in pairs)
-        if places is None or given is None or places.codes.shape != given.codes.shape:
-            return None
-        if (places.codes == given.codes).all():
-            return None
-        return Movement(reference, subject, places, given)
+        return wanted, own, known
 
 
 @dataclass(frozen=True)

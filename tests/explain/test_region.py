@@ -566,6 +566,37 @@ def test_values_that_are_moved_otherwise_are_one_difference(reference, subject, 
     assert text.replace("… ,", "…,") in found
 
 
+def test_pieces_of_a_tensor_that_is_read_elsewhere_too():
+    """The reference turns pairs of halves by `x` itself, the subject pairs of neighbours."""
+
+    def part(name, *, start, end, step=1):
+        return node(name, "slice", "x", axes=[2], starts=[start], ends=[end], steps=[step],
+                    squeeze=[])  # fmt: skip
+
+    reference = [
+        part("a", start=0, end=3), part("b", start=3, end=6), node("n", "neg", "b"),
+        node("j", "concat", "n", "a", axis=2), node("t", "tanh", "j"),
+        node("s", "add", "x", "t"), node("out", "exp", "s"),
+    ]  # fmt: skip
+    subject = [
+        part("a", start=0, end=6, step=2), part("b", start=1, end=6, step=2),
+        node("ta", "tanh", "a"), node("n", "neg", "b"), node("tb", "tanh", "n"),
+        node("one", "add", "a", "tb"), node("two", "add", "b", "ta"),
+        node("j", "concat", "one", "two", axis=2), node("out", "exp", "j"),
+    ]  # fmt: skip
+    form, text = stated(reference, subject)
+    assert form is Form.PLACES
+    assert text == (
+        "`slice` (a.py:1) and `slice` (b.py:1) give the values in another order than `slice` "
+        "(a.py:1) and `slice` (b.py:1): it takes 0, 2, 4, not 0, 1, 2, along axis 2 of the input "
+        "`x` of the reference; it takes 1, 3, 5, not 3, 4, 5, along axis 2 of the input `x` of the "
+        "reference"
+    )
+    # Nothing is proved if the subject does more.
+    other = [*subject[:-2], node("j", "concat", "one", "ta", axis=2), subject[-1]]
+    assert explain(reference, other)[0] is None
+
+
 def test_values_that_are_moved_alike_are_no_difference():
     other = [turn("b", "x", 0, 2, 1), shape("d", "b", 2, 6, 2, 3), turn("e", "d", 0, 3, 2, 1),
              shape("c", "e", 2, 6, 6)]  # fmt: skip

@@ -52,6 +52,15 @@ class Places:
     ends: tuple[tuple[str, tuple[int, ...]], ...]
     """The reference's tensors and their shapes."""
 
+    def count_differences(self, other: Places) -> int:
+        """Return how many indices differ between where values of two tensors are from."""
+        if len(self.ends) > 1:
+            return int((self.codes != other.codes).sum())
+        shape = (*self.ends[0][1], 1)
+        places = [np.stack(np.unravel_index(np.maximum(each.codes - 1, 0), shape))
+                  for each in (self, other)]  # fmt: skip
+        return int((places[0] != places[1]).sum() + ((self.codes == 0) != (other.codes == 0)).sum())
+
     def find(self, code: int) -> tuple[int, tuple[int, ...]]:
         """Return the place of a code: the number of its end, and its index there.
 
@@ -74,6 +83,8 @@ class Movement:
     subject: Chain
     wanted: Places
     own: Places
+    order: tuple[int, ...] = ()
+    """The order of the subject's axes in which it is in the reference's."""
 
 
 def read_chain(region: Region, tensor: str, is_end: Collection[str]) -> Chain | None:
@@ -309,7 +320,7 @@ def _name_order(places: tuple[int, ...], length: int) -> str:
     count = len(places)
     if places == tuple(range(count)):
         return "0, 1, 2, …" if count > 3 else ", ".join(map(str, places))
-    if count == length and places == tuple(range(count))[::-1]:
+    if count == length > 1 and places == tuple(range(count))[::-1]:
         return "the reverse"
     if length > 1 and count > length and count % length == 0:
         times = count // length
@@ -335,15 +346,21 @@ def _describe_factors(wanted: Places, own: Places, names: Sequence[str]) -> str 
         return None
     texts = []
     for axis in range(len(shape)):
-        first, second = (
-            [(out, length) for step, out, length in sorted(each.get(axis, ()), reverse=True)]
-            for each in digits
-            if each is not None
-        )
-        if first != second:
+        parts = [sorted(each.get(axis, ()), reverse=True) for each in digits if each is not None]
+        first, second = ([(out, length) for _, out, length in each] for each in parts)
+        if parts[0] != parts[1] and first == second:
+            shown = [_list_taken(each.codes, shape, axis) for each in (own, wanted)]
+            texts.append(f"it takes {shown[0]}, not {shown[1]}, along axis {axis} of {names[0]}")
+        elif first != second:
             mine, other = (_name_parts(each) for each in (second, first))
             texts.append(f"it reads axis {axis} of {names[0]} as {mine}, not as {other}")
     return "; ".join(texts) or None
+
+
+def _list_taken(codes: NDArray[np.int64], shape: tuple[int, ...], axis: int) -> str:
+    """Return the first places along an axis that are taken, in their order."""
+    places = np.unravel_index(codes.reshape(-1) - 1, shape)[axis]
+    return _name_order(tuple(int(each) for each in dict.fromkeys(places.tolist())), 0)
 
 
 def _name_parts(parts: Sequence[tuple[int, int]]) -> str:

@@ -82,11 +82,13 @@ def state_difference(walk: Walk, edit: Edit) -> Statement | None:
     """Return an edit in words; None where there are none, or too many operations."""
     if not edit.subject:
         return _state_missing_state(walk, edit)
+    if edit.pieces:
+        return _state_pieces(walk, edit)
     reference, subject = walk.read_fragments(edit)
     if reference.nodes and subject.nodes and not _differ_by_settings(walk, reference, subject):
         movement = walk.find_movement(edit)
         if movement is not None:
-            return _state_movement(walk, movement)
+            return _state_movement(walk, [movement])
     if max(len(reference.nodes), len(subject.nodes)) > MAX_NAMED:
         return None
     if not subject.nodes and not reference.nodes:
@@ -136,29 +138,47 @@ def _differ_by_settings(walk: Walk, reference: Fragment, subject: Fragment) -> b
     return walk.have_other_settings(reference.nodes[0], subject.nodes[0])
 
 
-def _state_movement(walk: Walk, movement: Movement) -> Statement | None:
-    """Return in which order values are moved otherwise."""
+def _state_movement(walk: Walk, movements: Sequence[Movement]) -> Statement | None:
+    """Return in which order values are moved otherwise, by one chain or a few."""
     graph = walk.reference.graph
-    names = [f"{name_tensor(graph, end)} of the reference" for end, _ in movement.wanted.ends]
-    order = describe_order(movement.wanted, movement.own, names)
-    if order is None:
-        return None
-    own, wanted = (_name_chain(each) for each in (movement.subject, movement.reference))
-    verb = "gives" if own.count("`") == 2 else "give"
+    orders = []
+    for each in movements:
+        names = [f"{name_tensor(graph, end)} of the reference" for end, _ in each.wanted.ends]
+        order = describe_order(each.wanted, each.own, names)
+        if order is None:
+            return None
+        orders.append(order)
+    own, wanted = (
+        _join([name for chain in chains for name in _name_chain(chain)])
+        for chains in ([each.subject for each in movements], [e.reference for e in movements])
+    )
     return Statement(
         Form.PLACES,
-        f"{own} {verb} the values in another order than {wanted}: {order}",
-        f"{own}: order the values as {wanted} does",
+        f"{own} {_agree('gives', own)} the values in another order than {wanted}: "
+        f"{'; '.join(dict.fromkeys(orders))}",
+        f"{own}: order the values as {wanted} {_agree('does', wanted)}",
     )
 
 
-def _name_chain(chain: Chain) -> str:
-    """Return the names of a chain's operations, and the lines of those that have one."""
-    return _join([name_operation(node) for node in chain.nodes if _is_written(node)])
+def _agree(verb: str, names: str) -> str:
+    """Return a verb in the number of names."""
+    plural = {"gives": "give", "does": "do"}
+    return verb if " and " not in names else plural[verb]
 
 
-def _is_written(node: Node) -> bool:
-    return bool(node.source) or not is_passed(node)
+def _state_pieces(walk: Walk, edit: Edit) -> Statement | None:
+    """Return in which order pieces of one tensor are taken."""
+    movements = [walk.find_movement(each) for each in edit.pieces]
+    found = [each for each in movements if each is not None]
+    return _state_movement(walk, found) if len(found) == len(movements) else None
+
+
+def _name_chain(chain: Chain) -> list[str]:
+    """Return the names of a chain's operations: of reshapes only if what is between is turned."""
+    is_turned = any(node.kind == "transpose" for node in chain.nodes)
+    shown = [node for node in chain.nodes
+             if not is_passed(node) or (is_turned and node.source)]  # fmt: skip
+    return [name_operation(node) for node in shown or chain.nodes]
 
 
 def _state_exchanged_parts(walk: Walk, edit: Edit) -> Statement | None:

@@ -57,12 +57,16 @@ the reference of its kind."""
 class Edit:
     """A tensor of the reference's region that the subject has otherwise: its own `subject`.
 
-    An empty one stands for zeros: the subject's recurrent layer `reader` has no such first state.
+    An empty one stands for zeros, the subject's recurrent layer `reader` has no such first state,
+    or for the tensor itself as its `pieces` are taken of it.
     """
 
     reference: str
     subject: str
     reader: str = ""
+    pieces: tuple[Edit, ...] = ()
+    """What both sides take of the tensor, where the subject takes it as if its values were in
+    another order: that order is put in the reference's tensor."""
 
 
 Chains = tuple[Chain, Chain, Mapping[str, tuple[str, tuple[int, ...]]]]
@@ -103,7 +107,8 @@ class Walk:
         for depth in (64, 32, 16, 8, 6, 5, 4, 3, 2, 1):
             found.append(tuple(dict.fromkeys(self._walk(*ends, depth))))
         moved = self._list_moved()
-        found += [tuple(moved), *((edit,) for edit in moved)]
+        sources = self._list_moved_sources(moved)
+        found += [tuple(moved), tuple(sources), *((edit,) for edit in (*moved, *sources))]
         for pair in self._list_first_differences():
             found.append(tuple(dict.fromkeys(self._walk(*pair, 64))))
         whole = (Edit(*ends),)
@@ -112,11 +117,10 @@ class Walk:
 
     def _is_stated(self, edit: Edit) -> bool:
         """Return whether the operations of an edit are of one kind, with other settings."""
-        first = self.reference.find_producer(edit.reference)
-        second = self.subject.find_producer(edit.subject)
-        if first is None or second is None:
+        if not edit.subject:
             return False
-        return self.have_other_settings(first, second)
+        first, second = (fragment.nodes for fragment in self.read_fragments(edit))
+        return len(first) == len(second) == 1 and self.have_other_settings(first[0], second[0])
 
     def have_other_settings(self, first: Node, second: Node) -> bool:
         """Return whether two operations of one kind differ in settings, for as many axes."""
@@ -170,6 +174,39 @@ class Walk:
                     used.add(other)
                     break
         return found[:MAX_EDITS]
+
+    def _list_moved_sources(self, moved: Sequence[Edit]) -> list[Edit]:
+        """Return the tensors that moved values are taken of, where one of both sides is read."""
+        pieces: dict[tuple[str, str], list[Edit]] = {}
+        for edit in moved:
+            chains = self._find_chains(edit)
+            if chains is not None and len(chains[2]) == 1:
+                ((end, (other, _)),) = chains[2].items()
+                pieces.setdefault((end, other), []).append(edit)
+        return [Edit(end, other, pieces=tuple(each)) for (end, other), each in pieces.items()]
+
+    def _turn_source(self, edit: Edit) -> tuple[Array, Array] | None:
+        """Return a tensor with its values in the order in which the subject takes its pieces.
+
+        None where they are not the same values on both sides.
+        """
+        known = [each[edit.reference] for each in self.reference.values if edit.reference in each]
+        movements = [self.find_movement(each) for each in edit.pieces]
+        found = [each for each in movements if each is not None]
+        if len(known) < 2 or len(found) < len(movements):
+            return None
+        wanted, own = (
+            np.concatenate([each.codes.reshape(-1) for each in side]) - 1
+            for side in ([each.wanted for each in found], [each.own for each in found])
+        )
+        if not np.array_equal(np.sort(wanted), np.sort(own)) or wanted.min() < 0:
+            return None
+        if len(np.unique(wanted)) < len(wanted):
+            return None
+        order = np.arange(known[0].size)
+        order[wanted] = own
+        first, second = (each.reshape(-1)[order].reshape(each.shape) for each in known)
+        return first, second
 
     def _have_equal_sizes(self, one: str, other: str) -> bool:
         first, second = self.reference.values[0], self.subject.values[0]
@@ -379,6 +416,8 @@ class Walk:
         Of several orders of the axes that fit it is that of a tensor that both compute it of, else
         its own, else that in which both sides are the nearest. None where the sizes differ.
         """
+        if edit.pieces:
+            return self._turn_source(edit)
         wanted = [each[edit.reference] for each in self.reference.values if edit.reference in each]
         if not edit.subject and len(wanted) == len(self.reference.values):
             return np.zeros_like(wanted[0]), np.zeros_like(wanted[1])
@@ -399,24 +438,37 @@ class Walk:
 
     def find_order(self, edit: Edit) -> tuple[int, ...] | None:
         """Return the order of axes in which an edit's subject is put in the reference's place."""
-        wanted = self.reference.values[0].get(edit.reference)
-        given = self.subject.values[0].get(edit.subject)
-        if wanted is None or given is None or wanted.size != given.size:
-            return None
-        orders = list_preferred(given.shape, wanted.shape)
-        known = self._list_known_orders(edit)
-        fitting = [order for order in orders if rank_axes(order, given.shape) in known]
+        movement = self._movements.get(edit)
+        if movement is not None:
+            return movement.order
+        orders = self.list_likely_orders(edit)
+        if len(orders) < 2:
+            return next(iter(orders), None)
+        wanted = self.reference.values[0][edit.reference]
+        given = self.subject.values[0][edit.subject]
 
         def measure(order: Sequence[int]) -> float:
             moved = rearrange(given, order, wanted.shape)
             with np.errstate(all="ignore"):
                 return float(np.nan_to_num(np.abs(moved - wanted)).mean())
 
-        if fitting:
-            return fitting[0]
-        if given.shape == wanted.shape:
-            return orders[0]
         return min(orders, key=measure)
+
+    def list_likely_orders(self, edit: Edit) -> list[tuple[int, ...]]:
+        """Return the orders of axes in which an edit's subject may be the reference's tensor.
+
+        One that both sides' tensors before it have is the only one, as is that of one shape.
+        """
+        wanted = self.reference.values[0].get(edit.reference)
+        given = self.subject.values[0].get(edit.subject)
+        if wanted is None or given is None or wanted.size != given.size:
+            return []
+        orders = list_preferred(given.shape, wanted.shape)
+        known = self._list_known_orders(edit)
+        fitting = [order for order in orders if rank_axes(order, given.shape) in known]
+        if fitting or given.shape == wanted.shape:
+            return [*fitting, *orders][:1]
+        return orders
 
     def _list_known_orders(self, edit: Edit) -> set[tuple[int, ...]]:
         """Return the orders of axes of what both sides compute an edit's tensors of."""
@@ -424,7 +476,8 @@ class Walk:
         for end in self.read_fragments(edit)[1].ends:
             for tensor in self.matches.to_reference.get(end, ()):
                 order = self.matches.orders.get((tensor, end))
-                if order is not None:
+                # A reshape says nothing of the order of axes.
+                if order:
                     found.add(order)
         chains = self._find_chains(edit)
         if chains is not None:
@@ -444,7 +497,8 @@ def _gives(output: Array, tensor: Array) -> bool:
 def _list_last_moved(region: Region, known: Collection[str]) -> list[str]:
     """Return the tensors that moved values end at, and that are not among the known ones."""
     moving = [node for node in region.nodes if moves_values(region, node)]
-    read = {tensor for node in moving for tensor in node.inputs}
+    # One that joins several may join what is computed of the others.
+    read = {node.inputs[0] for node in moving if len(node.inputs) == 1}
     return [
         tensor
         for node in moving
