@@ -7,7 +7,7 @@ place: they are the cause if the row's output then is the subject's, on both inp
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -48,6 +48,7 @@ from parity.network.alignment import infer_axes
 from parity.network.graph import Graph, Node
 from parity.network.graph_weights import to_canonical_weight
 from parity.numerics.floor import Floor
+from parity.processes.graph_requests import TensorPoint
 
 Array = NDArray[Any]
 
@@ -248,6 +249,15 @@ def _search_row(
             for own, output in zip(actual, outputs, strict=True)
         ]
 
+    turn = find_turn(row.tensors[subject], actual[0].shape)
+
+    def fit(outputs: Outputs) -> Outputs:
+        """Return outputs in the order of features that the comparison has, if they then agree."""
+        if turn is None or max(measure(outputs)) <= each.limit:
+            return outputs
+        turned = [np.asarray(turn(output), np.float64) for output in outputs]
+        return turned if max(measure(turned)) <= each.limit else outputs
+
     exchange = find_exchange(walk)
     if exchange is not None:
         method = _BY_ORDER.format(inputs=inputs)
@@ -280,7 +290,7 @@ def _search_row(
         trial = {e.reference: value for e, value in replaced.items() if value is not None}
         if len(trial) < len(edits):
             continue
-        outputs = yield Trial(trial)
+        outputs = fit((yield Trial(trial)))
         if max(measure(outputs)) > each.limit:
             continue
         kept = list(edits)
@@ -288,7 +298,7 @@ def _search_row(
             rest = {e.reference: trial[e.reference] for e in kept if e != edit}
             if not rest:
                 continue
-            without = yield Trial(rest)
+            without = fit((yield Trial(rest)))
             if max(measure(without)) <= each.limit:
                 kept.remove(edit)
                 outputs = without
@@ -296,6 +306,20 @@ def _search_row(
             tuple(sentences[edit] for edit in kept), outputs[0], _BY_RUN.format(inputs=inputs)
         )
     return None
+
+
+def find_turn(point: TensorPoint, shape: tuple[int, ...]) -> Callable[[Array], Array] | None:
+    """Return what gives a row's features the reference's order, if the comparison does that.
+
+    An order of features within an axis may be what a row is right for, or what is wrong with it.
+    """
+    if len(point.rearrangements) != 1 or not point.rearrangements[0].split:
+        return None
+    try:
+        is_within = point.rearrangements[0].infer_shape(shape) == shape
+    except ValueError:
+        return None
+    return point.apply if is_within else None
 
 
 def _evaluate(

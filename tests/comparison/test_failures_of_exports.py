@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from parity.comparison.graphs.inverted_masks import find_inverted_masks
 from parity.comparison.graphs.isolation import (
     find_passing_shapes,
     find_shared_failures,
@@ -132,3 +133,26 @@ def test_another_shape_is_none_where_what_reads_it_is_right(
     ]
     assert find_passing_shapes(_chain("pool", "conv"), results, "keras") == expected
     assert find_passing_shapes(_chain("conv", "pool"), results, "keras") == set()
+
+
+@pytest.mark.parametrize(
+    ("kind", "own", "expected"),
+    [
+        ("equal", [1, 0, 1], {"mask"}),
+        ("equal", [0, 1, 0], set()),
+        ("equal", [1, 0, 0], set()),
+        ("add", [1, 0, 1], set()),
+    ],
+    ids=["opposite", "same", "partly", "no comparison"],
+)
+def test_a_mask_that_is_written_the_other_way_round(
+    tmp_path: Path, kind: str, own: list[int], expected: set[str]
+) -> None:
+    paths = []
+    for name, values in (("reference", [0, 1, 0]), ("subject", own)):
+        paths.append(tmp_path / name)
+        with CaptureWriter(paths[-1], {}) as writer:
+            writer.add("mask", np.array(values, np.float32))
+    table = SimpleNamespace(by_name=lambda name: SimpleNamespace(kind=kind))
+    points: Any = [SimpleNamespace(row="mask"), SimpleNamespace(row="absent")]
+    assert find_inverted_masks(cast(Any, table), points, *paths) == expected

@@ -16,9 +16,10 @@ from parity.explain.diagnosis import explain_by_region
 from parity.explain.proof import movements, region, region_statements, region_walk
 from parity.explain.proof.region_statements import Form
 from parity.explain.region_runs import change_numbers, change_values
-from parity.explain.region_search import RegionRow, explain_regions
+from parity.explain.region_search import RegionRow, explain_regions, find_turn
 from parity.network import kinds
 from parity.network.graph import OPAQUE, Graph, Node, Parameter, Port, Tensor
+from parity.network.rearrangement import Rearrangement
 from parity.numerics.floor import Floor
 from parity.processes.graph_requests import TensorPoint
 from tests.explain.samples import draw, failing_layer, pointwise
@@ -624,6 +625,27 @@ def test_what_does_more_than_move_values_is_no_other_order():
     assert movements.read_places(first, second[[2, 1, 4, 3]], coded) is not None
     assert movements.read_places(first, np.maximum(second[[2, 1, 4, 3]], 0), coded) is None
     assert movements.read_places(first + 0.5, second[[2, 1, 4, 3]], coded) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ([Rearrangement((-1, 6, 2, 3), (0, 1, 3, 2), (-1, 6, 6))], True),
+        ([Rearrangement((-1, 6, 2, 3), (0, 1, 3, 2), (-1, 36))], False),
+        ([Rearrangement((-1, 6, 2, 5), (0, 1, 3, 2), (-1, 6, 10))], False),
+        ([Rearrangement(order=(0, 2, 1))], False),
+        ([Rearrangement((-1, 6, 2, 3), (0, 1, 3, 2), (-1, 6, 6))] * 2, False),
+        ([], False),
+    ],
+    ids=["within", "another shape", "another size", "axes", "twice", "none"],
+)
+def test_an_order_of_features_that_the_comparison_has_made_equal(changes, found):
+    """What the subject gives may be the reference's with it, or without: runs show which."""
+    turn = find_turn(TensorPoint("out", "out", tuple(changes)), (2, 6, 6))
+    assert (turn is not None) is found
+    if turn is not None:
+        wanted = GIVEN.reshape(2, 6, 2, 3).swapaxes(2, 3).reshape(2, 6, 6)
+        np.testing.assert_array_equal(turn(GIVEN), wanted)
 
 
 def test_several_operations_of_which_one_is_on_both_sides():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from parity.comparison.graphs.inverted_masks import find_inverted_masks
 from parity.comparison.graphs.missing import find_missing_operation
 from parity.comparison.graphs.points import extra_points, isolated_terms
 from parity.comparison.graphs.precisions import find_row_precisions
@@ -120,11 +121,17 @@ def isolate_failing_layers(
     paths: dict[str, Path] = {}
     results: list[PointResult] = []
     for group in _group_equal(own_points):
-        points = own_points[group[0]]
-        captures = runner.run_subjects(group, points, "layers", feed=capture)
-        own = {name: each.path for name, each in captures.items()}
-        results += _judge_isolated(state, runner, points, capture, own)
-        paths.update(own)
+        captures = runner.run_subjects(group, own_points[group[0]], "layers", feed=capture)
+        paths |= {name: each.path for name, each in captures.items()}
+    for name, points in own_points.items():
+        inverted = find_inverted_masks(state.table, points, capture, paths[name])
+        if inverted:
+            own_points[name] = [each for each in points if each.row not in inverted]
+            captures = runner.run_subjects([name], own_points[name], "layers", feed=capture)
+            paths[name] = captures[name].path
+    for group in _group_equal(own_points):
+        own = {name: paths[name] for name in group}
+        results += _judge_isolated(state, runner, own_points[group[0]], capture, own)
     results.sort(key=lambda result: order[result.row])
     followers = frozenset(
         (name, row) for name in names for row in _find_followers(state, results, name)
