@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from parity.comparison.graphs.inverted_masks import find_inverted_masks
 from parity.comparison.graphs.isolation import (
+    IsolatedRows,
     find_passing_shapes,
     find_shared_failures,
     find_shared_shapes,
@@ -156,3 +157,13 @@ def test_a_mask_that_is_written_the_other_way_round(
     table = SimpleNamespace(by_name=lambda name: SimpleNamespace(kind=kind))
     points: Any = [SimpleNamespace(row="mask"), SimpleNamespace(row="absent")]
     assert find_inverted_masks(cast(Any, table), points, *paths) == expected
+
+
+def test_a_row_of_another_shape_that_is_right_is_no_failure(tmp_path: Path) -> None:
+    results = [replace(_point(), row=name) for name in ("pool", "conv")]
+    rows = IsolatedRows(tuple(results), {}, tmp_path, frozenset({"stage1"}), {})
+    assert ("torch", "pool") in [(name, row.row) for name, row in rows.failures()]
+    left = replace(rows, passing_shapes=frozenset({("torch", "pool")}))
+    found = [(name, row.row) for name, row in left.failures()]
+    assert ("torch", "pool") not in found
+    assert ("torch", "conv") in found

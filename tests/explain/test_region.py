@@ -504,6 +504,21 @@ def test_two_neighbouring_operations_in_the_other_order():
                     "`exp` (a.py:1), then `cos` (b.py:1)")  # fmt: skip
 
 
+@pytest.mark.parametrize("equal", [True, False])
+def test_an_operation_in_the_other_order_with_weights_of_its_own(equal):
+    """No weights are copied between two that are in another order: the run shows whose they are."""
+    norm = {"weights": {"gamma": "g"}, "epsilon": 1e-5, "axes": [2]}
+    behind = [node("a", "sin", "x"), node("out", "exp", "a"),
+              node("c", "layer_norm", "out", **norm)]  # fmt: skip
+    before = [node("a", "sin", "x"), node("b", "layer_norm", "a", **norm),
+              node("out", "exp", "b")]  # fmt: skip
+    own = {} if equal else {"g": draw(6, seed=31)}
+    proof, _ = explain(behind, before, weights=own)
+    (statement,) = proof.statements
+    assert statement.form is Form.ORDER
+    assert ("has weights of its own" in statement.text) is not equal
+
+
 def test_operations_are_not_in_the_other_order_if_the_exchange_does_not_give_the_output():
     """The one in front reads something that only looks like what the reference's one reads."""
     behind = [node("a", "sin", "x"), node("out", "exp", "a"), node("later", "cos", "out")]
