@@ -352,6 +352,27 @@ class GraphEvidence:
                     names[each.role] = gathered[1]
         return values, names
 
+    def find_weight_sources(
+        self, row: GraphRow, values: Mapping[str, Array]
+    ) -> dict[str, tuple[str, str]]:
+        """Return the weights of the reference that a subject's weights of a row equal, by role.
+
+        As (name, the one that it should be), where these are two with other values. `values` are
+        the subject's in canonical axes.
+        """
+        reference = self.state.reference
+        base = self.state.load_weights(reference.subject.name)
+        names = {each.role: each.name for each in reference.graph.by_id[row.node].parameters}
+        found = {}
+        for role, value in values.items():
+            wanted = names.get(role)
+            if wanted is None or value.ndim < 2 or np.ptp(value) == 0:
+                continue
+            equal = [name for name, other in base.items() if _are_equal_weights(value, other)]
+            if equal and wanted not in equal:
+                found[role] = equal[0], wanted
+        return found
+
     def _nearby(self, node: Node, shape: tuple[int, ...]) -> dict[str, Array]:
         """Return the reference's tensors of this shape around a node, by the rows' names."""
         rows = [row for row in self.state.table.rows if row.node != node.id]
@@ -427,6 +448,13 @@ class GraphEvidence:
         for rearrangement in channels_first(infer_axes(graph).get(point.tensor, "")):
             array = rearrangement.apply(array)
         return np.asarray(array, np.float64)
+
+
+def _are_equal_weights(first: Array, second: Array) -> bool:
+    """Return whether a weight is another one, or that transposed."""
+    turned = (second, second.T) if second.ndim == 2 else (second,)
+    return any(each.shape == first.shape and np.allclose(first, each, rtol=1e-6, atol=0.0)
+               for each in turned)  # fmt: skip
 
 
 def may_read_turned(node: Node) -> bool:

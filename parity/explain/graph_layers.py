@@ -24,8 +24,9 @@ from parity.explain import diagnosis, messages
 from parity.explain.attention_rows import ATTENTION, read_attention
 from parity.explain.captures import round_to_float32
 from parity.explain.cause import Cause
-from parity.explain.causes import wrong_tensor
+from parity.explain.causes import rewired, wrong_tensor
 from parity.explain.findings import IsolatedFailure
+from parity.explain.folded_layers import describe_folded, find_folded, leave_out_folded
 from parity.explain.graph_evidence import MAX_VALUES, GraphEvidence, as_transform, may_read_turned
 from parity.explain.graph_inputs import (
     fit,
@@ -42,7 +43,7 @@ from parity.explain.misread_search import restore_axes
 from parity.explain.proof import search
 from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import Layer, Transform
-from parity.explain.proof.region_statements import RegionProof
+from parity.explain.proof.region_statements import Form, RegionProof
 from parity.explain.proof.search import Explanation
 from parity.explain.quantised_layers import describe_quantised, is_quantised
 from parity.explain.region_runs import RegionRuns
@@ -309,7 +310,10 @@ class GraphExplainer:
     ) -> Explanation | None:
         def add_weights() -> FailingLayer:
             values, names = self.evidence.read_subject_weights(subject, row)
-            return replace(layer, subject_weights=values, weight_names=names)
+            sources = self.evidence.find_weight_sources(row, values)
+            return replace(
+                layer, subject_weights=values, weight_names=names, weight_sources=sources
+            )
 
         return diagnosis.explain_layer(layer, elements=elements, add_weights=add_weights)
 
@@ -365,12 +369,32 @@ def explain_rows(
         if left:
             notes.append(f"{left} more failing layers were not explained")
         notes += explainer.notes
+        findings, folded = _leave_out_folded(state, findings)
+        notes += folded
     except Exception as error:  # noqa: BLE001 - the verdict never depends on what explains it
         reason = str(error).partition("\n")[0]
         kind = "" if isinstance(error, ParityError) else f"{type(error).__name__}: "
         return Explained(found, (f"the differences were not explained: {kind}{reason}",))
     causes = sorted(describe(findings), key=partial(_rank, state))
     return Explained((*found, *causes), tuple(notes), tuple(findings))
+
+
+def _leave_out_folded(
+    state: GraphState, findings: Sequence[GraphFinding]
+) -> tuple[list[GraphFinding], tuple[str, ...]]:
+    """Return findings without what only says that two layers are one operation; and notes."""
+    folded = find_folded(
+        state, ((each.subject, each.row.name, each.explanation) for each in findings)
+    )
+    found = []
+    for each in findings:
+        explanation, is_right = leave_out_folded(each.explanation, each.subject, folded)
+        if not is_right:
+            found.append(replace(each, explanation=explanation))
+    if not found:
+        # That is all that is known.
+        return list(findings), ()
+    return found, describe_folded(folded, list(dict.fromkeys(each.subject for each in findings)))
 
 
 def _rank(state: GraphState, cause: Cause) -> tuple[bool, bool]:
@@ -414,8 +438,9 @@ def _explain_regions(
             with CaptureReader(layers.captures[subject]) as reader:
                 for row, proof in proofs.items():
                     floor, actual = results[subject, row].floor, reader.read(row)
-                    if floor is not None:
-                        at = places[row]
+                    at = places[row]
+                    is_order = all(each.form is Form.ORDER for each in proof.statements)
+                    if floor is not None and (is_order or not _reads_another(found[at])):
                         found[at] = _add_region(evidence, found[at], floor, actual, proof)
         except Exception as error:  # noqa: BLE001 - the verdict never depends on what explains it
             reason = str(error).partition("\n")[0]
@@ -442,7 +467,17 @@ def _add_region(
 def _is_open(finding: GraphFinding) -> bool:
     """Return whether no cause is proved, or one that only describes the values."""
     proof = None if finding.explanation is None else finding.explanation.proof
-    return proof is None or any(each.describes_values for each in proof.candidates)
+    return (
+        proof is None
+        or any(each.describes_values for each in proof.candidates)
+        or _reads_another(finding)
+    )
+
+
+def _reads_another(finding: GraphFinding) -> bool:
+    """Return whether it is proved that another layer's tensor is read: of another order, maybe."""
+    proof = None if finding.explanation is None else finding.explanation.proof
+    return proof is not None and [each.cause for each in proof.candidates] == [rewired.NAME]
 
 
 def _read_tensors(

@@ -7,8 +7,9 @@ place: they are the cause if the row's output then is the subject's, on both inp
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from parity.comparison.graphs.structure import (
 )
 from parity.comparison.graphs.weights import transfer_weights
 from parity.errors import ParityError
+from parity.explain.proof.exchanges import Exchange, find_exchange
+from parity.explain.proof.movements import Chain, Movement, Places, code_ends, read_places
 from parity.explain.proof.region import (
     Matches,
     Region,
@@ -40,14 +43,20 @@ from parity.explain.proof.region_statements import (
 from parity.explain.proof.region_walk import Edit, Fragment, SettingDifference, Walk
 from parity.explain.proof.search import measure_in_floors
 from parity.explain.region_runs import INPUTS, RegionRuns
+from parity.network import kinds
 from parity.network.alignment import infer_axes
 from parity.network.graph import Graph, Node
+from parity.network.graph_weights import to_canonical_weight
 from parity.numerics.floor import Floor
+from parity.processes.graph_requests import TensorPoint
 
 Array = NDArray[Any]
 
 MAX_ROUNDS = 8
 """The times that the reference is run with edits, for all rows together."""
+
+MAX_MOVEMENTS = 4
+"""The times that one row is run with numbers in the place of values, on both sides."""
 
 MAX_ROWS = 16
 """The rows of one subject that are looked at."""
@@ -62,10 +71,18 @@ MAX_RUN_VALUES = 1 << 29
 """About the values that the reference's operations give in all rounds; two are always run."""
 
 _BY_RUN = "With it in the reference, on {inputs}"
+_BY_ORDER = "With them exchanged in the reference, on {inputs}"
 _BY_INPUTS = "All that it reads is the reference's, on {inputs}, and its output is not"
 
-Trial = dict[str, tuple[Array, Array]]
-"""What replaces tensors of the reference, on both inputs."""
+
+@dataclass(frozen=True)
+class Trial:
+    """A run of the reference with some tensors replaced, on both inputs."""
+
+    edits: Mapping[str, tuple[Array, Array]]
+    tensor: str = ""
+    """The tensor that is read, in the reference's own axes; "" for the row's output."""
+
 
 Outputs = Sequence[Array]
 """The reference's output at a row, on both inputs."""
@@ -165,9 +182,10 @@ def _run_searches(
 
     def try_together(rows: Sequence[str]) -> None:
         """Run the trials of some rows; where the reference fails with them, each by itself."""
-        edits = {tensor: pair for row in rows for tensor, pair in waiting[row].items()}
+        trials = [waiting[row] for row in rows]
+        edits = {tensor: pair for each in trials for tensor, pair in each.edits.items()}
         try:
-            outputs = runs.read(name, (), edits)
+            outputs = runs.read(name, [each.tensor for each in trials if each.tensor], edits)
         except ParityError:
             if len(rows) == 1:
                 # Indices of another table, for example: this row has no proof.
@@ -176,8 +194,8 @@ def _run_searches(
             for row in rows:
                 try_together([row])
             return
-        for row in rows:
-            advance(row, [values[row] for values in outputs])
+        for row, trial in zip(rows, trials, strict=True):
+            advance(row, [values[trial.tensor or row] for values in outputs])
 
     for row in searches:
         advance(row, None)
@@ -188,7 +206,8 @@ def _run_searches(
         for row, trial in waiting.items():
             others = [(regions[each], waiting[each]) for each in together]
             if not any(
-                trial.keys() & {*region.tensors} or other.keys() & {*regions[row].tensors}
+                trial.edits.keys() & {*region.tensors}
+                or other.edits.keys() & {*regions[row].tensors}
                 for region, other in others
             ):
                 together.append(row)
@@ -213,7 +232,11 @@ def _search_row(
     compare = _Comparison(sides[name], sides[subject], weights)
     groups = {node: (pair.reference, pair.other)
               for pair in state.alignments[subject].pairs for node in pair.reference}  # fmt: skip
-    walk = Walk(sides[name], sides[subject], matches, compare, groups)
+    most = min(MAX_MOVEMENTS, _count_rounds(state.reference.graph))
+    movements = _MovementRuns(runs, name, row.name, sides[name], sides[subject], most)
+    evaluate = partial(_evaluate, sides[name], weights[0])
+    walk = Walk(sides[name], sides[subject], matches, compare, groups, movements, evaluate)
+    movements.walk = walk
     actual = [known[row.name] for known in values[subject]]
 
     # Whole numbers, as of tokens, are the same in both runs.
@@ -226,6 +249,27 @@ def _search_row(
             for own, output in zip(actual, outputs, strict=True)
         ]
 
+    turn = find_turn(row.tensors[subject], actual[0].shape)
+
+    def fit(outputs: Outputs) -> Outputs:
+        """Return outputs in the order of features that the comparison has, if they then agree."""
+        if turn is None or max(measure(outputs)) <= each.limit:
+            return outputs
+        turned = [np.asarray(turn(output), np.float64) for output in outputs]
+        return turned if max(measure(turned)) <= each.limit else outputs
+
+    exchange = find_exchange(walk)
+    if exchange is not None:
+        method = _BY_ORDER.format(inputs=inputs)
+        outputs = yield from _exchange(walk, exchange)
+        if max(measure(outputs)) <= each.limit:
+            return RegionProof((exchange.describe(),), outputs[0], method)
+        before = walk.arrange(exchange.find_edit()) if exchange.may_have_own_weights() else None
+        if before is not None:
+            outputs = yield Trial({exchange.find_edit().reference: before})
+            if max(measure(outputs)) <= each.limit:
+                statement = exchange.describe(has_own_weights=True)
+                return RegionProof((statement,), outputs[0], method)
     for edits in walk.list_hypotheses():
         statements = [state_difference(walk, edit) for edit in edits]
         if any(statement is None for statement in statements):
@@ -246,7 +290,7 @@ def _search_row(
         trial = {e.reference: value for e, value in replaced.items() if value is not None}
         if len(trial) < len(edits):
             continue
-        outputs = yield trial
+        outputs = fit((yield Trial(trial)))
         if max(measure(outputs)) > each.limit:
             continue
         kept = list(edits)
@@ -254,7 +298,7 @@ def _search_row(
             rest = {e.reference: trial[e.reference] for e in kept if e != edit}
             if not rest:
                 continue
-            without = yield rest
+            without = fit((yield Trial(rest)))
             if max(measure(without)) <= each.limit:
                 kept.remove(edit)
                 outputs = without
@@ -262,6 +306,54 @@ def _search_row(
             tuple(sentences[edit] for edit in kept), outputs[0], _BY_RUN.format(inputs=inputs)
         )
     return None
+
+
+def find_turn(point: TensorPoint, shape: tuple[int, ...]) -> Callable[[Array], Array] | None:
+    """Return what gives a row's features the reference's order, if the comparison does that.
+
+    An order of features within an axis may be what a row is right for, or what is wrong with it.
+    """
+    if len(point.rearrangements) != 1 or not point.rearrangements[0].split:
+        return None
+    try:
+        is_within = point.rearrangements[0].infer_shape(shape) == shape
+    except ValueError:
+        return None
+    return point.apply if is_within else None
+
+
+def _evaluate(
+    region: Region, weights: Mapping[str, Array], node: Node, changes: Mapping[str, Any]
+) -> list[Array] | None:
+    """Return what an operation gives with some settings changed, on both inputs."""
+    canonical = {
+        each.role: to_canonical_weight(node.kind, each, weights[each.name])
+        for each in node.parameters
+        if each.role and each.name in weights
+    }
+    found = []
+    for values in region.values:
+        if any(tensor not in values for tensor in node.inputs) or node.constants:
+            return None
+        inputs = [values[tensor] for tensor in node.inputs]
+        try:
+            with np.errstate(all="ignore"):
+                found.append(
+                    kinds.evaluate(node.kind, inputs, canonical, {**node.hyper, **changes})
+                )
+        except (ValueError, KeyError, IndexError, TypeError):
+            return None
+    return found
+
+
+def _exchange(walk: Walk, exchange: Exchange) -> Generator[Trial, Outputs, Outputs]:
+    """Yield the runs of the reference with two operations in the other order; return its output."""
+    first, second = (values[exchange.source] for values in walk.reference.values)
+    before, behind = exchange.reference
+    if not exchange.is_behind:
+        return (yield Trial({before.outputs[0]: (first, second)}))
+    one, two = yield Trial({before.outputs[0]: (first, second)}, behind.outputs[0])
+    return (yield Trial({before.inputs[0]: (one, two)}))
 
 
 def _is_doubtful(walk: Walk, edit: Edit, form: Form) -> bool:
@@ -325,6 +417,88 @@ def _name_tables(node: Node) -> set[str]:
     """Return the weights that an operation reads as constants: `_Comparison` compares them."""
     values = (value for value in node.constants.values() if isinstance(value, dict))
     return {str(value["parameter"]) for value in values if "parameter" in value}
+
+
+def _arrange(
+    runs: Sequence[Mapping[str, Array]], tensor: str, order: Sequence[int], shape: Sequence[int]
+) -> tuple[Array, Array]:
+    """Return a tensor of both runs in an order of its axes and another shape."""
+    first, second = (rearrange(each[tensor], order, shape) for each in runs)
+    return first, second
+
+
+_CodedRuns = tuple[Sequence[Mapping[str, Array]], Sequence[Mapping[str, Array]], Places]
+"""Tensors of the reference and of the subject, on both inputs, and what the numbers are of."""
+
+
+@dataclass
+class _MovementRuns:
+    """Measures what chains move where, by runs with numbers in the place of values."""
+
+    runs: RegionRuns
+    name: str
+    row: str
+    reference: Region
+    subject: Region
+    most: int = MAX_MOVEMENTS
+    walk: Walk | None = None
+    _known: dict[tuple[str, ...], _CodedRuns | None] = field(default_factory=dict)
+    """What both sides give, by the tensors that were replaced."""
+
+    def __call__(
+        self,
+        edit: Edit,
+        reference: Chain,
+        subject: Chain,
+        ends: Mapping[str, tuple[str, tuple[int, ...]]],
+    ) -> Movement | None:
+        """Return the movement of two chains; None if they do more, or give the same order."""
+        key = tuple(sorted(ends))
+        if key not in self._known:
+            self._known[key] = self._run(ends)
+        found = self._known[key]
+        if found is None:
+            return None
+        wanted, own, known = found
+        if edit.reference == self.reference.output:
+            # Both are in the axes of the comparison.
+            places = read_places(wanted[0][self.row], wanted[1][self.row], known)
+            given: list[tuple[tuple[int, ...], Places | None]]
+            given = [((), read_places(own[0][self.row], own[1][self.row], known))]
+        elif any(edit.reference not in each for each in wanted):
+            return None
+        else:
+            first, second = (each[edit.reference] for each in wanted)
+            places = read_places(first, second, known)
+            orders = [] if self.walk is None else self.walk.list_likely_orders(edit)
+            given = [
+                (order, read_places(*_arrange(own, edit.subject, order, first.shape), known))
+                for order in orders
+            ]
+        found_orders = [
+            (places.count_differences(each), at, order, each)
+            for at, (order, each) in enumerate(given)
+            if places is not None and each is not None and each.codes.shape == places.codes.shape
+        ]
+        if places is None or not found_orders:
+            return None
+        # Of several orders of axes it is the one in which the fewest places differ.
+        count, _, order, nearest = min(found_orders, key=lambda each: each[:2])
+        return Movement(reference, subject, places, nearest, order) if count else None
+
+    def _run(self, ends: Mapping[str, tuple[str, tuple[int, ...]]]) -> _CodedRuns | None:
+        """Run both sides with numbers in the place of the values of `ends`."""
+        coded = code_ends(self.reference, self.subject, ends)
+        if coded is None or len(self._known) >= self.most:
+            return None
+        own_edits, other_edits, known = coded
+        try:
+            wanted = self.runs.read(self.name, self.reference.tensors, own_edits)
+            own = self.runs.read(self.runs.subject, self.subject.tensors, other_edits)
+        except ParityError:
+            # Numbers in the place of indices, for example.
+            return None
+        return wanted, own, known
 
 
 @dataclass(frozen=True)

@@ -321,6 +321,17 @@ def test_many_changed_weights_are_other_weights():
     assert "100 of 576 in its kernel" in found.text
 
 
+def test_weights_of_another_layer_are_named():
+    made, add_weights = changed(100)
+    sources = {"kernel": ("first.weight", "last.weight")}
+    explained = diagnosis.explain_layer(
+        made, add_weights=lambda: replace(add_weights(), weight_sources=sources)
+    )
+    (found,) = explained.proof.candidates
+    assert found.cause == "weights-of-another-layer"
+    assert found.text == "Its kernel is `first.weight` of the reference, not `last.weight`"
+
+
 @pytest.mark.parametrize("scaled", ["weights", "output"])
 def test_weights_that_are_scaled_are_no_factor_behind_the_layer(scaled):
     layer = conv()

@@ -13,12 +13,13 @@ import pytest
 
 from parity.explain import region_search
 from parity.explain.diagnosis import explain_by_region
-from parity.explain.proof import region, region_statements, region_walk
+from parity.explain.proof import movements, region, region_statements, region_walk
 from parity.explain.proof.region_statements import Form
 from parity.explain.region_runs import change_numbers, change_values
-from parity.explain.region_search import RegionRow, explain_regions
+from parity.explain.region_search import RegionRow, explain_regions, find_turn
 from parity.network import kinds
 from parity.network.graph import OPAQUE, Graph, Node, Parameter, Port, Tensor
+from parity.network.rearrangement import Rearrangement
 from parity.numerics.floor import Floor
 from parity.processes.graph_requests import TensorPoint
 from tests.explain.samples import draw, failing_layer, pointwise
@@ -353,6 +354,52 @@ def test_a_recurrent_layer_without_its_first_state():
     assert "begins with zeros, not with its initial state, `tanh` (state.py:1)" in statement.text
 
 
+@pytest.mark.parametrize("changed", [0.0, 0.1])
+def test_a_setting_of_a_recurrent_layer_of_which_a_part_is_read(changed):
+    """The subject gives the last step alone; the evaluated operation shows that all else agrees."""
+    size = 4
+    weights = {
+        "kernel": draw(3 * size, 6, seed=1),
+        "recurrent_kernel": draw(3 * size, size, seed=2),
+    }
+    sides, settings = [], ({"reset_after": True}, {"reset_after": False})
+    for hyper in settings:
+        gru = node("gru", "gru", "x", weights={each: each for each in weights}, **hyper)
+        given = {"x": GIVEN}, {"x": GIVEN / 2}
+        values = []
+        for each in given:
+            whole = kinds.evaluate("gru", (each["x"],), weights, hyper)
+            part = {"gru": whole, "out": whole[:, -1]} if hyper["reset_after"] else {
+                "gru": whole[:, -1] + changed, "out": whole[:, -1] + changed}  # fmt: skip
+            values.append({**each, **part})
+        tensors = {name: Tensor(name, value.shape, "float32") for name, value in values[0].items()}
+        last = node("out", "slice" if hyper["reset_after"] else "identity", "gru",
+                    axes=[1], starts=[5], ends=[6], steps=[1], squeeze=[1])  # fmt: skip
+        graph = Graph("torch", (gru, last), tensors, (Port("x", "x"),), ())
+        sides.append(region.Region(graph, "out", frozenset({"x"}), tuple(values)))
+
+    def evaluate_changed(each, changes):
+        return [
+            kinds.evaluate("gru", (values["x"],), weights, {**each.hyper, **changes})
+            for values in sides[0].values
+        ]
+
+    difference = region_walk.SettingDifference("reset_after", "False", "True")
+    walk = region_walk.Walk(
+        *sides,
+        region.Matches(*sides, {"x": "x"}),
+        lambda *pair: [difference] if pair[0].kind == "gru" else [],
+        {},
+        evaluate=evaluate_changed,
+    )
+    statement = region_statements.state_difference(walk, region_walk.Edit("out", "gru"))
+    if changed:
+        assert statement is None or statement.form is not Form.SETTING
+    else:
+        assert statement.form is Form.SETTING
+        assert statement.text == "Reset_after is False, not True, in `GRU` (gru.py:1)"
+
+
 def _read_states(weights):
     """Return the regions of an LSTM with a first state and without, and what is the same."""
     sides = []
@@ -429,10 +476,191 @@ def test_an_operation_in_another_place_is_neither_left_out_nor_added():
     first = node("a", "sin", "x")
     behind = [first, node("out", "exp", "a"), node("later", "cos", "out")]
     before = [first, node("b", "cos", "a"), node("out", "exp", "b")]
-    assert explain(behind, before)[0] is None
-    assert explain(before, behind)[0] is None
+    apart = [first, node("out", "exp", "a"), node("b", "tanh", "out"), node("later", "cos", "b")]
+    assert explain(apart, before)[0] is None
+    assert explain(before, apart)[0] is None
     assert stated(behind[:2], before)[0] is Form.ADDED
     assert stated(before, behind[:2])[0] is Form.LEFT_OUT
+
+
+def test_two_neighbouring_operations_in_the_other_order():
+    first = node("a", "sin", "x")
+    behind = [first, node("out", "exp", "a"), node("later", "cos", "out")]
+    before = [first, node("b", "cos", "a"), node("out", "exp", "b")]
+    assert stated(behind, before) == (
+        Form.ORDER,
+        "`cos` (b.py:1) comes before `exp` (out.py:1), the reference has `exp` (out.py:1) before "
+        "`cos` (later.py:1)",
+    )
+    form, text = stated(before, behind)
+    assert form is Form.ORDER
+    assert text.startswith("`exp` (out.py:1) comes before `cos` (later.py:1)")
+    # Both are within the row.
+    reference = [node("a", "exp", "x"), node("b", "cos", "a"), node("out", "sin", "b")]
+    subject = [node("c", "cos", "x"), node("d", "exp", "c"), node("out", "sin", "d")]
+    form, text = stated(reference, subject)
+    assert form is Form.ORDER
+    assert text == ("It computes `cos` (c.py:1), then `exp` (d.py:1), in this order, the reference "
+                    "`exp` (a.py:1), then `cos` (b.py:1)")  # fmt: skip
+
+
+@pytest.mark.parametrize("equal", [True, False])
+def test_an_operation_in_the_other_order_with_weights_of_its_own(equal):
+    """No weights are copied between two that are in another order: the run shows whose they are."""
+    norm = {"weights": {"gamma": "g"}, "epsilon": 1e-5, "axes": [2]}
+    behind = [node("a", "sin", "x"), node("out", "exp", "a"),
+              node("c", "layer_norm", "out", **norm)]  # fmt: skip
+    before = [node("a", "sin", "x"), node("b", "layer_norm", "a", **norm),
+              node("out", "exp", "b")]  # fmt: skip
+    own = {} if equal else {"g": draw(6, seed=31)}
+    proof, _ = explain(behind, before, weights=own)
+    (statement,) = proof.statements
+    assert statement.form is Form.ORDER
+    assert ("has weights of its own" in statement.text) is not equal
+
+
+def test_operations_are_not_in_the_other_order_if_the_exchange_does_not_give_the_output():
+    """The one in front reads something that only looks like what the reference's one reads."""
+    behind = [node("a", "sin", "x"), node("out", "exp", "a"), node("later", "cos", "out")]
+    before = [node("a", "sin", "x"), node("b", "cos", "a"), node("c", "multiply", "b", "z"),
+              node("out", "exp", "c")]  # fmt: skip
+    proof, _ = explain(behind, before)
+    assert proof is None or proof.statements[0].form is not Form.ORDER
+
+
+def shape(name, tensor, *sizes):
+    return node(name, "reshape", tensor, full_shape=sizes)
+
+
+def turn(name, tensor, *perm):
+    return node(name, "transpose", tensor, perm=perm)
+
+
+CHAIN = [shape("a", "x", 2, 2, 3, 6), turn("b", "a", 0, 2, 1, 3), shape("c", "b", 2, 6, 6)]
+EXP_C = node("out", "exp", "c")
+
+
+@pytest.mark.parametrize(
+    ("reference", "subject", "text"),
+    [
+        (
+            [*CHAIN, EXP_C],
+            [shape("a", "x", 2, 3, 2, 6), turn("b", "a", 0, 2, 1, 3), shape("c", "b", 2, 6, 6),
+             EXP_C],
+            "it takes 0, 2, 4, 1, … , not 0, 3, 1, 4, … , along axis 1 of the input `x`",
+        ),
+        (
+            [*CHAIN, EXP_C],
+            [shape("a", "x", 2, 3, 2, 6), turn("b", "a", 0, 2, 3, 1), shape("c", "b", 2, 6, 6),
+             EXP_C],
+            "it reads axis 1 of the input `x` of the reference as 3 × 2 (axes 2, 1 of the result), "
+            "not as 2 × 3 (axes 1, 1 of the result)",
+        ),
+        (
+            [node("t", "tile", "x", repeats=[1, 1, 2]), node("out", "exp", "t")],
+            [shape("a", "x", 2, 6, 6, 1), node("t", "tile", "a", repeats=[1, 1, 1, 2]),
+             shape("c", "t", 2, 6, 12), EXP_C],
+            "it takes each 2 times, not all 2 times in turn, along axis 2 of the input `x`",
+        ),
+        (
+            [node("f", "flip", "x", axes=[1]), node("out", "exp", "f")],
+            [node("r", "roll", "x", shifts=[2], axes=[1]), node("out", "exp", "r")],
+            "it takes 4, 5, 0, 1, … , not the reverse, along axis 1 of the input `x`",
+        ),
+        (
+            [node("j", "concat", "x", "z", axis=2), node("out", "exp", "j")],
+            [node("j", "concat", "z", "x", axis=2), node("out", "exp", "j")],
+            "the value at [0, 0, 0] is that at [0, 0, 0] of the input `z` of the reference, not "
+            "that at [0, 0, 0] of the input `x` of the reference",
+        ),
+    ],
+)  # fmt: skip
+def test_values_that_are_moved_otherwise_are_one_difference(reference, subject, text):
+    """In whatever operations it is written, and proved by numbers in the place of values."""
+    form, found = stated(reference, subject)
+    assert form is Form.PLACES
+    assert text.replace("… ,", "…,") in found
+
+
+def test_pieces_of_a_tensor_that_is_read_elsewhere_too():
+    """The reference turns pairs of halves by `x` itself, the subject pairs of neighbours."""
+
+    def part(name, *, start, end, step=1):
+        return node(name, "slice", "x", axes=[2], starts=[start], ends=[end], steps=[step],
+                    squeeze=[])  # fmt: skip
+
+    reference = [
+        part("a", start=0, end=3), part("b", start=3, end=6), node("n", "neg", "b"),
+        node("j", "concat", "n", "a", axis=2), node("t", "tanh", "j"),
+        node("s", "add", "x", "t"), node("out", "exp", "s"),
+    ]  # fmt: skip
+    subject = [
+        part("a", start=0, end=6, step=2), part("b", start=1, end=6, step=2),
+        node("ta", "tanh", "a"), node("n", "neg", "b"), node("tb", "tanh", "n"),
+        node("one", "add", "a", "tb"), node("two", "add", "b", "ta"),
+        node("j", "concat", "one", "two", axis=2), node("out", "exp", "j"),
+    ]  # fmt: skip
+    form, text = stated(reference, subject)
+    assert form is Form.PLACES
+    assert text == (
+        "`slice` (a.py:1) and `slice` (b.py:1) give the values in another order than `slice` "
+        "(a.py:1) and `slice` (b.py:1): it takes 0, 2, 4, not 0, 1, 2, along axis 2 of the input "
+        "`x` of the reference; it takes 1, 3, 5, not 3, 4, 5, along axis 2 of the input `x` of the "
+        "reference"
+    )
+    # Nothing is proved if the subject does more.
+    other = [*subject[:-2], node("j", "concat", "one", "ta", axis=2), subject[-1]]
+    assert explain(reference, other)[0] is None
+
+
+def test_values_that_are_moved_alike_are_no_difference():
+    other = [turn("b", "x", 0, 2, 1), shape("d", "b", 2, 6, 2, 3), turn("e", "d", 0, 3, 2, 1),
+             shape("c", "e", 2, 6, 6)]  # fmt: skip
+    assert explain([*CHAIN, EXP_C], [*other, EXP_C])[0] is None
+    proof, _ = explain([*CHAIN, EXP_C], [*other, node("out", "sin", "c")])
+    assert proof is not None
+    assert {each.form for each in proof.statements} == {Form.OTHER}
+
+
+def test_parts_that_are_joined_in_another_order():
+    """Of constants too, which no numbers take the place of."""
+    first, second = draw(2, 5, 3, seed=5), draw(2, 5, 3, seed=6)
+    wanted = [first, second]
+    own = [each[:, [0, 1, 3, 2, 4]] for each in wanted]
+    assert movements.find_exchanged_parts(wanted, own) == (1, (2, 3), (3, 2))
+    assert movements.find_exchanged_parts(wanted, [own[0], wanted[1]]) is None
+    assert movements.find_exchanged_parts(wanted, [each + 1 for each in own]) is None
+
+
+def test_what_does_more_than_move_values_is_no_other_order():
+    """A relu gives the numbers 1, 2, 3 back, but not those of the second run."""
+    coded = movements.Places(np.arange(1, 5), (("x", (4,)),))
+    second = movements.draw_second(4)
+    first = np.array([2.0, 1.0, 4.0, 3.0])
+    assert movements.read_places(first, second[[2, 1, 4, 3]], coded) is not None
+    assert movements.read_places(first, np.maximum(second[[2, 1, 4, 3]], 0), coded) is None
+    assert movements.read_places(first + 0.5, second[[2, 1, 4, 3]], coded) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ([Rearrangement((-1, 6, 2, 3), (0, 1, 3, 2), (-1, 6, 6))], True),
+        ([Rearrangement((-1, 6, 2, 3), (0, 1, 3, 2), (-1, 36))], False),
+        ([Rearrangement((-1, 6, 2, 5), (0, 1, 3, 2), (-1, 6, 10))], False),
+        ([Rearrangement(order=(0, 2, 1))], False),
+        ([Rearrangement((-1, 6, 2, 3), (0, 1, 3, 2), (-1, 6, 6))] * 2, False),
+        ([], False),
+    ],
+    ids=["within", "another shape", "another size", "axes", "twice", "none"],
+)
+def test_an_order_of_features_that_the_comparison_has_made_equal(changes, found):
+    """What the subject gives may be the reference's with it, or without: runs show which."""
+    turn = find_turn(TensorPoint("out", "out", tuple(changes)), (2, 6, 6))
+    assert (turn is not None) is found
+    if turn is not None:
+        wanted = GIVEN.reshape(2, 6, 2, 3).swapaxes(2, 3).reshape(2, 6, 6)
+        np.testing.assert_array_equal(turn(GIVEN), wanted)
 
 
 def test_several_operations_of_which_one_is_on_both_sides():

@@ -1,4 +1,8 @@
-"""Other values in the weights: with the subject's own weights the layer agrees."""
+"""Other values in the weights: with the subject's own weights the layer agrees.
+
+They may be those of another layer of the reference: one side ties two layers, and the other does
+not.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import replace_weights
 
 NAME = "other-weights"
+ANOTHER = "weights-of-another-layer"
 
 
 def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
@@ -22,6 +27,20 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
     ]
     if not changed:
         return
+    sources = {role: failing.weight_sources[role] for role in changed
+               if role in failing.weight_sources}  # fmt: skip
+    if sources:
+        texts = [f"its {role} is `{source}` of the reference, not `{wanted}`"
+                 for role, (source, wanted) in sources.items()]  # fmt: skip
+        pairs = " and ".join(f"`{wanted}` and `{source}`" for source, wanted in sources.values())
+        text = " and ".join(texts)
+        yield Candidate(
+            ANOTHER,
+            replace_weights(**{role: failing.subject_weights[role] for role in sources}),
+            text[:1].upper() + text[1:],
+            f"{failing.label}: tie {pairs} in both models, or in neither",
+            0.5,
+        )
     counts = ", ".join(
         f"{int((failing.subject_weights[role] != own[role]).sum())} of {own[role].size} in its "
         f"{role}"

@@ -17,6 +17,7 @@ from parity.explain.proof.region_statements import Form
 
 LEFT_OUT, ADDED, OTHER = "operation-left-out", "operation-added", "other-operations"
 SETTING, TENSOR, STATE = "other-setting", "other-tensor", "initial-state"
+PLACES, ORDER = "values-in-another-order", "operations-in-another-order"
 
 NAMES = {
     Form.LEFT_OUT: LEFT_OUT,
@@ -25,6 +26,8 @@ NAMES = {
     Form.SETTING: SETTING,
     Form.TENSOR: TENSOR,
     Form.STATE: STATE,
+    Form.PLACES: PLACES,
+    Form.ORDER: ORDER,
 }
 
 NEEDS_NO_OPERATOR = True

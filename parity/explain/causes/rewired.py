@@ -35,6 +35,7 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
                 0.3,
                 # Where it has no name, it is what operations between the two give.
                 describes_values=own[index] is None,
+                rows=(name, own[index] or ""),
             )
 
 

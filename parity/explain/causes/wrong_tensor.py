@@ -31,6 +31,7 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
                 "the table",
                 0.12,
                 replaces_output=True,
+                rows=(failing.row.name, name),
             )
         elif not kinds.joins_branches(failing.reference_layer.kind):
             # A sum that equals one of its inputs lacks the others: see `merge`.

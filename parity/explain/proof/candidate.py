@@ -47,6 +47,8 @@ class Candidate:
     describes_values: bool = False
     """Whether it says how values differ, by a factor, a constant, an order or a tensor without a
     name, and not what computes them so: operations that differ, if that is proved, say more."""
+    rows: tuple[str, ...] = ()
+    """The rows whose tensors it says are taken for each other: the subject's, the reference's."""
     is_random: bool = False
     """Whether it says itself that the output changes between runs."""
 

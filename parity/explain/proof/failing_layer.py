@@ -64,6 +64,9 @@ class FailingLayer:
     """The layer's name in the subject's framework: Conv2D `conv1_conv`."""
     weight_names: Mapping[str, str] = field(default_factory=dict)
     """The subject's names of its weights, by role."""
+    weight_sources: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """The weights of the reference that the subject's equal, and those that these should be, by
+    role, where these are two: a layer is tied to another one, for example."""
     graph_output: Array | None = None
     """The output of the subject's ONNX graph at this layer, evaluated in float64, if known."""
     graph_from_file: bool = False

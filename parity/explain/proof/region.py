@@ -153,6 +153,7 @@ class Matches:
         """By a pair of tensors, the order of the subject's axes longer than 1 in the reference."""
         self._rows = {(one, other) for one, other in rows.items()}
         self._summaries: dict[tuple[int, str], tuple[float, ...]] = {}
+        self._turned: tuple[set[str], set[str]] | None = None
         buckets: dict[int, list[str]] = {}
         for tensor in dict.fromkeys((*subject.tensors, *rows.values())):
             if tensor in subject.values[0]:
@@ -166,6 +167,40 @@ class Matches:
                 if (is_near or rows.get(tensor) == other) and self._is_same(tensor, other):
                     self.to_subject.setdefault(tensor, []).append(other)
                     self.to_reference.setdefault(other, []).append(tensor)
+
+    def find_order(self, tensor: str, other: str) -> tuple[int, ...] | None:
+        """Return the order of the subject's axes in which two tensors are the same, in any at all.
+
+        `()` is for a reshape. None where they are not, or have no values that tell their places.
+        """
+        reference, subject = self._regions
+        known = [
+            (mine[tensor], own[other])
+            for mine, own in zip(reference.values, subject.values, strict=True)
+            if tensor in mine and other in own
+        ]
+        if len(known) < 2 or known[0][0].size != known[0][1].size:
+            return None
+        is_known = other in self.to_subject.get(tensor, ())
+        if not is_known and (np.ptp(known[0][0]) == 0 or not self._may_be_same(tensor, other)):
+            return None
+        for order in list_preferred(known[0][1].shape, known[0][0].shape):
+            if all(agree(a, rearrange(b, order, a.shape)) for a, b in known):
+                return order
+        return None
+
+    def find_turned(self) -> tuple[set[str], set[str]]:
+        """Return the tensors of either region that the other has too, in any order of axes."""
+        if self._turned is None:
+            found: tuple[set[str], set[str]] = (set(), set())
+            outputs = [each.output for each in self._regions]
+            for tensor in self._regions[0].tensors:
+                for other in self._regions[1].tensors:
+                    if [tensor, other] != outputs and self.find_order(tensor, other) is not None:
+                        found[0].add(tensor)
+                        found[1].add(other)
+            self._turned = found
+        return self._turned
 
     def _is_same(self, tensor: str, other: str) -> bool:
         """Return whether two tensors are the same, and keep the order of axes in which they are."""

@@ -10,7 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from parity.explain.proof.region import Array, Region, agree, agree_in_order
+from parity.explain.proof.movements import (
+    Chain,
+    Movement,
+    describe_order,
+    find_exchanged_parts,
+    moves_values,
+)
+from parity.explain.proof.region import Array, Region, agree, agree_in_order, rearrange
 from parity.explain.proof.region_walk import (
     Edit,
     Fragment,
@@ -42,6 +49,10 @@ class Form(Enum):
     """A setting, or a constant, of one operation."""
     TENSOR = auto()
     """Another tensor that is read."""
+    PLACES = auto()
+    """Another order of the values that operations move."""
+    ORDER = auto()
+    """Neighbouring operations in another order."""
     STATE = auto()
     """A recurrent layer's first state that is not given."""
 
@@ -71,7 +82,13 @@ def state_difference(walk: Walk, edit: Edit) -> Statement | None:
     """Return an edit in words; None where there are none, or too many operations."""
     if not edit.subject:
         return _state_missing_state(walk, edit)
+    if edit.pieces:
+        return _state_pieces(walk, edit)
     reference, subject = walk.read_fragments(edit)
+    if reference.nodes and subject.nodes and not _differ_by_settings(walk, reference, subject):
+        movement = walk.find_movement(edit)
+        if movement is not None:
+            return _state_movement(walk, [movement])
     if max(len(reference.nodes), len(subject.nodes)) > MAX_NAMED:
         return None
     if not subject.nodes and not reference.nodes:
@@ -99,6 +116,9 @@ def state_difference(walk: Walk, edit: Edit) -> Statement | None:
         if found is not None:
             return found
         if are_alike(reference.nodes[0], subject.nodes[0]):
+            parts = _state_exchanged_parts(walk, edit)
+            if parts is not None:
+                return parts
             nodes = reference.nodes[0], subject.nodes[0]
             if walk.compare(*nodes):
                 return None
@@ -109,6 +129,83 @@ def state_difference(walk: Walk, edit: Edit) -> Statement | None:
                 or _state_operand(*nodes)
             )
     return _state_operations(walk, edit, reference, subject)
+
+
+def _differ_by_settings(walk: Walk, reference: Fragment, subject: Fragment) -> bool:
+    """Return whether both sides are one operation of one kind, with other settings."""
+    if not len(reference.nodes) == len(subject.nodes) == 1:
+        return False
+    return walk.have_other_settings(reference.nodes[0], subject.nodes[0])
+
+
+def _state_movement(walk: Walk, movements: Sequence[Movement]) -> Statement | None:
+    """Return in which order values are moved otherwise, by one chain or a few."""
+    graph = walk.reference.graph
+    orders = []
+    for each in movements:
+        names = [f"{name_tensor(graph, end)} of the reference" for end, _ in each.wanted.ends]
+        order = describe_order(each.wanted, each.own, names)
+        if order is None:
+            return None
+        orders.append(order)
+    own, wanted = (
+        _join([name for chain in chains for name in _name_chain(chain)])
+        for chains in ([each.subject for each in movements], [e.reference for e in movements])
+    )
+    return Statement(
+        Form.PLACES,
+        f"{own} {_agree('gives', own)} the values in another order than {wanted}: "
+        f"{'; '.join(dict.fromkeys(orders))}",
+        f"{own}: order the values as {wanted} {_agree('does', wanted)}",
+    )
+
+
+def _agree(verb: str, names: str) -> str:
+    """Return a verb in the number of names."""
+    plural = {"gives": "give", "does": "do"}
+    return verb if " and " not in names else plural[verb]
+
+
+def _state_pieces(walk: Walk, edit: Edit) -> Statement | None:
+    """Return in which order pieces of one tensor are taken."""
+    movements = [walk.find_movement(each) for each in edit.pieces]
+    found = [each for each in movements if each is not None]
+    return _state_movement(walk, found) if len(found) == len(movements) else None
+
+
+def _name_chain(chain: Chain) -> list[str]:
+    """Return the names of a chain's operations: of reshapes only if what is between is turned."""
+    is_turned = any(node.kind == "transpose" for node in chain.nodes)
+    shown = [node for node in chain.nodes
+             if not is_passed(node) or (is_turned and node.source)]  # fmt: skip
+    return [name_operation(node) for node in shown or chain.nodes]
+
+
+def _state_exchanged_parts(walk: Walk, edit: Edit) -> Statement | None:
+    """Return which parts of one axis of two joined tensors are in each other's places."""
+    first = walk.reference.find_producer(edit.reference)
+    second = walk.subject.find_producer(edit.subject)
+    if first is None or second is None or not are_alike(first, second):
+        return None
+    if not kinds.properties(first.kind).ordered:
+        return None
+    values, order = walk.reference.values, walk.find_order(edit)
+    if order is None or any(edit.reference not in each for each in values):
+        return None
+    wanted = [each[edit.reference] for each in values]
+    own = [rearrange(each[edit.subject], order, wanted[0].shape) for each in walk.subject.values]
+    found = find_exchanged_parts(wanted, own)
+    if found is None:
+        return None
+    axis, places, taken = found
+    texts = [", ".join(map(str, each)) for each in (places, taken)]
+    names = name_operation(second), name_operation(first)
+    return Statement(
+        Form.PLACES,
+        f"{names[0]} joins its parts in another order than {names[1]}: at {texts[0]} of axis "
+        f"{axis} is what the reference has at {texts[1]}",
+        f"{names[0]}: join the parts in the order of {names[1]}",
+    )
 
 
 def _repeats(walk: Walk, reference: Fragment, subject: Fragment) -> bool:
@@ -185,10 +282,7 @@ def _state_single(walk: Walk, first: Node, second: Node) -> Statement | None:
         if not differences or walk.pair_inputs(first, second) != []:
             # Which of the settings and the inputs it is, is not known.
             return None
-        texts = _join([f"{e.name} is {e.value}, not {e.expected}," for e in differences])
-        remedy = _join([f"set {each.name} to {each.expected}" for each in differences])
-        text = f"{texts} in {where}"
-        return Statement(Form.SETTING, text[:1].upper() + text[1:], f"{where}: {remedy}")
+        return _state_differences(second, differences)
     if len(first.inputs) != len(second.inputs):
         return None
     if walk.pair_inputs(first, second):
@@ -205,6 +299,15 @@ def _state_single(walk: Walk, first: Node, second: Node) -> Statement | None:
         f"It computes {name_operation(second)}, not {name_operation(first)}",
         f"{where}: use {_word(first)}",
     )
+
+
+def _state_differences(node: Node, differences: Sequence[SettingDifference]) -> Statement:
+    """Return the settings in which an operation of the subject differs."""
+    where = name_operation(node)
+    texts = _join([f"{e.name} is {e.value}, not {e.expected}," for e in differences])
+    remedy = _join([f"set {each.name} to {each.expected}" for each in differences])
+    text = f"{texts} in {where}"
+    return Statement(Form.SETTING, text[:1].upper() + text[1:], f"{where}: {remedy}")
 
 
 def _state_inputs(walk: Walk, first: Node, second: Node) -> Statement | None:
@@ -306,6 +409,11 @@ def _state_operations(
 ) -> Statement | None:
     if not subject.nodes:
         return None
+    known = _state_order(walk, reference, subject) or _state_settings(
+        walk, edit, reference, subject
+    )
+    if known is not None:
+        return known
     own = _join([name_operation(node) for node in subject.nodes])
     if not reference.nodes:
         wanted = f"reads {name_tensor(walk.reference.graph, edit.reference)}"
@@ -322,6 +430,58 @@ def _state_operations(
         wanted = f"computes {names}"
         remedy = f"compute {names} in place of {own}"
     return Statement(Form.OTHER, f"It computes {own} where the reference {wanted}", remedy)
+
+
+def _state_order(walk: Walk, reference: Fragment, subject: Fragment) -> Statement | None:
+    """Return that two chains of the same operations have them in another order."""
+    chains = [_list_chain(each) for each in (reference, subject)]
+    if not all(chains) or len(chains[0]) != len(chains[1]) or len(chains[0]) < 2:
+        return None
+    left = list(chains[0])
+    for node in chains[1]:
+        same = [each for each in left if are_alike(each, node) and not walk.compare(each, node)]
+        if len(same) != 1:
+            return None
+        left.remove(same[0])
+    if all(map(are_alike, *chains)):
+        return None
+    own, wanted = (_list_in_turn(list(map(name_operation, each))) for each in reversed(chains))
+    return Statement(
+        Form.ORDER,
+        f"It computes {own}, in this order, the reference {wanted}",
+        f"compute {_list_in_turn([name_operation(left) for left in _sort_as(*chains)])}",
+    )
+
+
+def _state_settings(
+    walk: Walk, edit: Edit, reference: Fragment, subject: Fragment
+) -> Statement | None:
+    """Return the settings of one operation, where all else only takes a part of its output."""
+    makers = [
+        [node for node in fragment.nodes if not moves_values(region, node)]
+        for region, fragment in ((walk.reference, reference), (walk.subject, subject))
+    ]
+    if len(makers[0]) != 1 or len(makers[1]) != 1:
+        return None
+    found = walk.find_settings(makers[0][0], makers[1][0], edit)
+    return _state_differences(makers[1][0], found) if found else None
+
+
+def _list_chain(fragment: Fragment) -> tuple[Node, ...]:
+    """Return the operations of a fragment if each reads only the one before it; else none."""
+    nodes = fragment.nodes
+    if any(len(node.inputs) != 1 or len(node.outputs) != 1 for node in nodes):
+        return ()
+    return nodes if len(fragment.ends) == 1 else ()
+
+
+def _sort_as(reference: Sequence[Node], subject: Sequence[Node]) -> list[Node]:
+    """Return the subject's operations in the order of the reference's."""
+    return [next(own for own in subject if are_alike(own, each)) for each in reference]
+
+
+def _list_in_turn(names: Sequence[str]) -> str:
+    return ", then ".join(names)
 
 
 def name_operation(node: Node) -> str:

@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from parity.explain.proof.movements import Chain, Movement, moves_values, pair_ends, read_chain
 from parity.explain.proof.region import (
     Array,
     Matches,
     Region,
+    agree,
     agree_in_order,
     list_preferred,
     rank_axes,
@@ -40,6 +42,12 @@ class SettingDifference:
     expected: str
 
 
+MeasureMovement = Callable[["Edit", Chain, Chain, Mapping[str, tuple[str, tuple[int, ...]]]], Any]
+"""Returns the `Movement` of an edit's two chains, given the tensors that they read, or None."""
+
+Evaluate = Callable[[Node, Mapping[str, Any]], Sequence[Array] | None]
+"""Returns what an operation of the reference gives with some settings changed, on both inputs."""
+
 Compare = Callable[[Node, Node], Sequence[SettingDifference]]
 """Returns the settings in which an operation of the subject, the second one, differs from one of
 the reference of its kind."""
@@ -49,12 +57,20 @@ the reference of its kind."""
 class Edit:
     """A tensor of the reference's region that the subject has otherwise: its own `subject`.
 
-    An empty one stands for zeros: the subject's recurrent layer `reader` has no such first state.
+    An empty one stands for zeros, the subject's recurrent layer `reader` has no such first state,
+    or for the tensor itself as its `pieces` are taken of it.
     """
 
     reference: str
     subject: str
     reader: str = ""
+    pieces: tuple[Edit, ...] = ()
+    """What both sides take of the tensor, where the subject takes it as if its values were in
+    another order: that order is put in the reference's tensor."""
+
+
+Chains = tuple[Chain, Chain, Mapping[str, tuple[str, tuple[int, ...]]]]
+"""Two chains that only move values, and the tensors that both read."""
 
 
 @dataclass
@@ -67,25 +83,54 @@ class Walk:
     compare: Compare
     groups: Mapping[str, tuple[Collection[str], Collection[str]]]
     """The operations that are paired as one, of either side, by each of the reference's."""
-    _walked: dict[tuple[str, str, int], list[Edit]] = field(default_factory=dict)
+    measure: MeasureMovement = lambda *parts: None
+    evaluate: Evaluate = lambda node, changes: None
+    _walked: dict[tuple[str, str, int, bool], list[Edit]] = field(default_factory=dict)
     """What was found before two tensors: branches that meet are walked once."""
+    _chains: dict[Edit, Chains | None] = field(default_factory=dict)
+    _movements: dict[Edit, Movement | None] = field(default_factory=dict)
     _compared: dict[tuple[str, str], bool] = field(default_factory=dict)
 
     def list_hypotheses(self) -> list[tuple[Edit, ...]]:
         """Return sets of edits that may make the reference's region the subject's.
 
-        The smallest fragments come first; then those of fewer operations that are passed by, those
-        at which a difference may begin, and all that both sides compute.
+        Chains that only move values are units at first. Then the smallest fragments come first;
+        then those of fewer operations that are passed by, those at which a difference may begin,
+        and all that both sides compute.
         """
         found: list[tuple[Edit, ...]] = []
         ends = self.reference.output, self.subject.output
+        units = tuple(dict.fromkeys(self._walk(*ends, 64, units=True)))
+        stated = tuple(dict.fromkeys(self._walk(*ends, 64)))
+        # Settings that differ say more than the order of values that they make.
+        found += [stated, units] if all(map(self._is_stated, stated)) else [units]
         for depth in (64, 32, 16, 8, 6, 5, 4, 3, 2, 1):
             found.append(tuple(dict.fromkeys(self._walk(*ends, depth))))
+        moved = self._list_moved()
+        sources = self._list_moved_sources(moved)
+        found += [tuple(moved), tuple(sources), *((edit,) for edit in (*moved, *sources))]
         for pair in self._list_first_differences():
             found.append(tuple(dict.fromkeys(self._walk(*pair, 64))))
         whole = (Edit(*ends),)
         inner = [each for each in dict.fromkeys(found) if 0 < len(each) <= MAX_EDITS]
         return [*(each for each in inner if each != whole), whole]
+
+    def _is_stated(self, edit: Edit) -> bool:
+        """Return whether the operations of an edit are of one kind, with other settings."""
+        if not edit.subject:
+            return False
+        first, second = (fragment.nodes for fragment in self.read_fragments(edit))
+        return len(first) == len(second) == 1 and self.have_other_settings(first[0], second[0])
+
+    def have_other_settings(self, first: Node, second: Node) -> bool:
+        """Return whether two operations of one kind differ in settings, for as many axes."""
+        if not are_alike(first, second) or not self._differ(first, second):
+            return False
+        if not first.inputs or not second.inputs:
+            return True
+        known = self.reference.values[0].get(first.inputs[0])
+        own = self.subject.values[0].get(second.inputs[0])
+        return known is None or own is None or known.ndim == own.ndim
 
     def _list_first_differences(self) -> list[tuple[str, str]]:
         """Return the first tensors that the subject alone has, each with one of the reference.
@@ -111,15 +156,70 @@ class Walk:
         ]
         return pairs[:MAX_FIRST]
 
+    def _list_moved(self) -> list[Edit]:
+        """Return tensors of both sides that are made of the same ones by moving values alone.
+
+        What is behind them may be written in two ways. Neither side has the other's tensor.
+        """
+        turned = self.matches.find_turned()
+        found, used = [], set[str]()
+        own = _list_last_moved(self.subject, {*self.matches.to_reference, *turned[1]})
+        for one in _list_last_moved(self.reference, {*self.matches.to_subject, *turned[0]}):
+            for other in own:
+                edit = Edit(one, other)
+                if other in used or not self._have_equal_sizes(one, other):
+                    continue
+                if self._find_chains(edit) is not None:
+                    found.append(edit)
+                    used.add(other)
+                    break
+        return found[:MAX_EDITS]
+
+    def _list_moved_sources(self, moved: Sequence[Edit]) -> list[Edit]:
+        """Return the tensors that moved values are taken of, where one of both sides is read."""
+        pieces: dict[tuple[str, str], list[Edit]] = {}
+        for edit in moved:
+            chains = self._find_chains(edit)
+            if chains is not None and len(chains[2]) == 1:
+                ((end, (other, _)),) = chains[2].items()
+                pieces.setdefault((end, other), []).append(edit)
+        return [Edit(end, other, pieces=tuple(each)) for (end, other), each in pieces.items()]
+
+    def _turn_source(self, edit: Edit) -> tuple[Array, Array] | None:
+        """Return a tensor with its values in the order in which the subject takes its pieces.
+
+        None where they are not the same values on both sides.
+        """
+        known = [each[edit.reference] for each in self.reference.values if edit.reference in each]
+        movements = [self.find_movement(each) for each in edit.pieces]
+        found = [each for each in movements if each is not None]
+        if len(known) < 2 or len(found) < len(movements):
+            return None
+        wanted, own = (
+            np.concatenate([each.codes.reshape(-1) for each in side]) - 1
+            for side in ([each.wanted for each in found], [each.own for each in found])
+        )
+        if not np.array_equal(np.sort(wanted), np.sort(own)) or wanted.min() < 0:
+            return None
+        if len(np.unique(wanted)) < len(wanted):
+            return None
+        order = np.arange(known[0].size)
+        order[wanted] = own
+        first, second = (each.reshape(-1)[order].reshape(each.shape) for each in known)
+        return first, second
+
     def _have_equal_sizes(self, one: str, other: str) -> bool:
         first, second = self.reference.values[0], self.subject.values[0]
         return one in first and other in second and first[one].size == second[other].size
 
-    def _walk(self, one: str, other: str, depth: int) -> list[Edit]:
-        """Return the edits before two tensors; more than `MAX_EDITS` of them are not all told."""
-        key = one, other, depth
+    def _walk(self, one: str, other: str, depth: int, *, units: bool = False) -> list[Edit]:
+        """Return the edits before two tensors; more than `MAX_EDITS` of them are not all told.
+
+        With `units` chains that only move values are not looked into.
+        """
+        key = one, other, depth, units
         if key not in self._walked:
-            found = dict.fromkeys(self._walk_back(one, other, depth))
+            found = dict.fromkeys(self._walk_back(one, other, depth, units=units))
             self._walked[key] = list(found)[: MAX_EDITS + 1]
         return self._walked[key]
 
@@ -130,7 +230,7 @@ class Walk:
             self._compared[key] = bool(self.compare(first, second))
         return self._compared[key]
 
-    def _walk_back(self, one: str, other: str, depth: int) -> list[Edit]:
+    def _walk_back(self, one: str, other: str, depth: int, *, units: bool) -> list[Edit]:
         if other in self.matches.to_subject.get(one, ()):
             return []
         edit = [Edit(one, other)]
@@ -139,10 +239,12 @@ class Walk:
         first, second = self.reference.find_producer(one), self.subject.find_producer(other)
         if first is None or second is None:
             return edit
+        if units and self._find_chains(edit[0]) is not None:
+            return edit
         if is_passed(first) and not is_passed(second):
-            return self._walk(first.inputs[0], other, depth)
+            return self._walk(first.inputs[0], other, depth, units=units)
         if is_passed(second) and not is_passed(first):
-            return self._walk(one, second.inputs[0], depth)
+            return self._walk(one, second.inputs[0], depth, units=units)
         pairs = self._pair_group(first, second)
         if pairs is None:
             if not _are_equivalent(first, second) or self._differ(first, second):
@@ -154,8 +256,42 @@ class Walk:
             pairs = self.pair_inputs(first, second)
         if pairs is None:
             return edit
-        below = [each for pair in pairs for each in self._walk(*pair, depth - 1)]
+        below = [each for pair in pairs for each in self._walk(*pair, depth - 1, units=units)]
         return below or edit
+
+    def find_movement(self, edit: Edit) -> Movement | None:
+        """Return how both sides of an edit move the same values, if they do nothing else."""
+        if edit not in self._movements:
+            chains = self._find_chains(edit)
+            self._movements[edit] = None if chains is None else self.measure(edit, *chains)
+        return self._movements[edit]
+
+    def _find_chains(self, edit: Edit) -> Chains | None:
+        """Return the chains that make an edit's tensors, if both only move the same values.
+
+        What they read is the same in one order of axes, or else in any.
+        """
+        if edit not in self._chains:
+            self._chains[edit] = None
+            makers = (self.reference, edit.reference), (self.subject, edit.subject)
+            nodes = [region.find_producer(tensor) for region, tensor in makers]
+            if all(node is not None and moves_values(region, node)
+                   for node, (region, _) in zip(nodes, makers, strict=True)):  # fmt: skip
+                self._chains[edit] = self._pair_chains(edit)
+        return self._chains[edit]
+
+    def _pair_chains(self, edit: Edit) -> Chains | None:
+        known = self.matches.to_subject.keys(), self.matches.to_reference.keys()
+        for ends in (lambda: known, self.matches.find_turned):
+            mine, own = ends()
+            reference = read_chain(self.reference, edit.reference, mine)
+            subject = read_chain(self.subject, edit.subject, own)
+            if reference is None or subject is None:
+                continue
+            pairs = pair_ends(self.matches, reference, subject)
+            if pairs is not None:
+                return reference, subject, pairs
+        return None
 
     def _pair_group(self, first: Node, second: Node) -> list[tuple[str, str]] | None:
         """Return what two groups that compute the same read, where that is no pair of equals.
@@ -229,6 +365,33 @@ class Walk:
             return first is second
         return first.kind == second.kind
 
+    def find_settings(self, first: Node, second: Node, edit: Edit) -> list[SettingDifference]:
+        """Return the settings that, changed in the reference, make an edit's tensor the subject's.
+
+        Both read the same. What either side takes of the operation's output is that, or its last
+        step. Empty if there are none, or the reference's operation cannot be evaluated alone.
+        """
+        if not are_alike(first, second) or first.kind == OPAQUE:
+            return []
+        names = {each.name: each for each in kinds.get(first.kind).hyperparameters}
+        found = [each for each in self.compare(first, second)
+                 if each.name in names and not names[each.name].reshapes]  # fmt: skip
+        if not found or self.pair_inputs(first, second) != []:
+            return []
+        own = [each[edit.subject] for each in self.subject.values if edit.subject in each]
+        known = [each[first.outputs[0]] for each in self.reference.values
+                 if first.outputs[0] in each]  # fmt: skip
+        plain = self.evaluate(first, {})
+        changes = {each.name: second.hyper.get(each.name, names[each.name].default)
+                   for each in found}  # fmt: skip
+        changed = self.evaluate(first, changes)
+        if plain is None or changed is None or len(own) < 2 or len(known) < 2:
+            return []
+        is_known = all(_gives(*pair) for pair in zip(plain, known, strict=True))
+        differs = not any(_gives(*pair) for pair in zip(plain, own, strict=True))
+        gives_own = all(_gives(*pair) for pair in zip(changed, own, strict=True))
+        return found if is_known and differs and gives_own else []
+
     def find_reader(self, tensor: str) -> Node | None:
         """Return the subject's first operation in the region that reads a tensor, not a reshape."""
         readers = [node for node in self.subject.nodes if tensor in node.inputs]
@@ -253,6 +416,8 @@ class Walk:
         Of several orders of the axes that fit it is that of a tensor that both compute it of, else
         its own, else that in which both sides are the nearest. None where the sizes differ.
         """
+        if edit.pieces:
+            return self._turn_source(edit)
         wanted = [each[edit.reference] for each in self.reference.values if edit.reference in each]
         if not edit.subject and len(wanted) == len(self.reference.values):
             return np.zeros_like(wanted[0]), np.zeros_like(wanted[1])
@@ -266,22 +431,44 @@ class Walk:
             except ValueError:
                 return None
             return np.array(first), np.array(second)
-        orders = list_preferred(given[0].shape, shape)
-        known = self._list_known_orders(edit)
-        fitting = [order for order in orders if rank_axes(order, given[0].shape) in known]
+        best = self.find_order(edit)
+        if best is None:
+            return None
+        return rearrange(given[0], best, shape), rearrange(given[1], best, shape)
+
+    def find_order(self, edit: Edit) -> tuple[int, ...] | None:
+        """Return the order of axes in which an edit's subject is put in the reference's place."""
+        movement = self._movements.get(edit)
+        if movement is not None:
+            return movement.order
+        orders = self.list_likely_orders(edit)
+        if len(orders) < 2:
+            return next(iter(orders), None)
+        wanted = self.reference.values[0][edit.reference]
+        given = self.subject.values[0][edit.subject]
 
         def measure(order: Sequence[int]) -> float:
-            moved = rearrange(given[0], order, shape)
+            moved = rearrange(given, order, wanted.shape)
             with np.errstate(all="ignore"):
-                return float(np.nan_to_num(np.abs(moved - wanted[0])).mean())
+                return float(np.nan_to_num(np.abs(moved - wanted)).mean())
 
-        if fitting:
-            best = fitting[0]
-        elif given[0].shape == shape:
-            best = orders[0]
-        else:
-            best = min(orders, key=measure)
-        return rearrange(given[0], best, shape), rearrange(given[1], best, shape)
+        return min(orders, key=measure)
+
+    def list_likely_orders(self, edit: Edit) -> list[tuple[int, ...]]:
+        """Return the orders of axes in which an edit's subject may be the reference's tensor.
+
+        One that both sides' tensors before it have is the only one, as is that of one shape.
+        """
+        wanted = self.reference.values[0].get(edit.reference)
+        given = self.subject.values[0].get(edit.subject)
+        if wanted is None or given is None or wanted.size != given.size:
+            return []
+        orders = list_preferred(given.shape, wanted.shape)
+        known = self._list_known_orders(edit)
+        fitting = [order for order in orders if rank_axes(order, given.shape) in known]
+        if fitting or given.shape == wanted.shape:
+            return [*fitting, *orders][:1]
+        return orders
 
     def _list_known_orders(self, edit: Edit) -> set[tuple[int, ...]]:
         """Return the orders of axes of what both sides compute an edit's tensors of."""
@@ -289,9 +476,35 @@ class Walk:
         for end in self.read_fragments(edit)[1].ends:
             for tensor in self.matches.to_reference.get(end, ()):
                 order = self.matches.orders.get((tensor, end))
-                if order is not None:
+                # A reshape says nothing of the order of axes.
+                if order:
                     found.add(order)
+        chains = self._find_chains(edit)
+        if chains is not None:
+            own = self.subject.values[0]
+            found |= {rank_axes(order, own[tensor].shape) for tensor, order in chains[2].values()
+                      if order}  # fmt: skip
         return found
+
+
+def _gives(output: Array, tensor: Array) -> bool:
+    """Return whether a tensor is an operation's output (N, T, C), or its last step."""
+    parts = [output, *((output[:, -1], output[-1]) if output.ndim == 3 else ())]
+    return any(part.size == tensor.size and agree(tensor, part.reshape(tensor.shape))
+               for part in parts)  # fmt: skip
+
+
+def _list_last_moved(region: Region, known: Collection[str]) -> list[str]:
+    """Return the tensors that moved values end at, and that are not among the known ones."""
+    moving = [node for node in region.nodes if moves_values(region, node)]
+    # One that joins several may join what is computed of the others.
+    read = {node.inputs[0] for node in moving if len(node.inputs) == 1}
+    return [
+        tensor
+        for node in moving
+        for tensor in node.outputs
+        if tensor not in known and tensor not in read and tensor != region.output
+    ]
 
 
 @dataclass(frozen=True)
