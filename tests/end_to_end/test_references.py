@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from parity.processes.child import Child
 from tests.end_to_end import harness
 
 pytestmark = pytest.mark.framework
@@ -477,6 +478,24 @@ def test_weights_are_copied_into_the_reference_too(compare, weights):
     copied = _weights(compare("net.py:build", "keras_net.py:build", *options))
     again = _weights(compare("net.py:build,3", "keras_net.py:build,4", *options))
     assert copied["sha256"] == again["sha256"]
+
+
+def test_requests_that_are_begun_early_change_no_result(compare, monkeypatch):
+    options = ("--weights", "random", "--depth", "layer", "--json", "-")
+    models = ("net.py:build", "keras_net.py:build,7")
+    early = _without_files(compare(*models, *options).report)
+    monkeypatch.setattr(Child, "begin", lambda child, operation, **arguments: None)
+    late = _without_files(compare(*models, *options).report)
+    assert early["stages"]
+    assert early == late
+
+
+def _without_files(value):
+    """Return a report without its times and the names of temporary files."""
+    if isinstance(value, dict):
+        left_out = ("seconds", "created", "file")
+        return {key: _without_files(each) for key, each in value.items() if key not in left_out}
+    return [_without_files(each) for each in value] if isinstance(value, list) else value
 
 
 def test_pairs_that_the_user_gives_are_kept(compare, parity, folder):

@@ -131,7 +131,7 @@ class Preparation:
                 models,
                 alignments,
                 lambda named: self.load_weight_source(base, named),
-                lambda: self._begin_exports(models, exports),
+                lambda model: self._begin_export(model, exports),
             )
             for name, text in weights.failures.items():
                 self.failures[name] = text
@@ -540,23 +540,21 @@ class Preparation:
                 )
         return planned
 
-    def _begin_exports(
-        self, models: Mapping[str, SubjectModel], planned: Mapping[str, PlannedExport]
-    ) -> None:
-        """Let models be traced while others work.
+    def _begin_export(self, model: SubjectModel, planned: Mapping[str, PlannedExport]) -> None:
+        """Let a model that is exported be traced while others work.
 
         A model that reads its weights as numbers, as a user's may, is traced with those that it is
         compared with: not now, if they may be replaced.
         """
-        for each in planned.values():
-            model = models[each.model]
-            reference = model.subject.reference
-            is_zoo = reference is not None and reference.form == ZOO
-            keeps_weights = model.brings_weights and self.request.weights in (None, OWN)
-            if is_zoo or keeps_weights:
-                self._child(model).begin(
-                    "trace_graph", inputs=str(model.input_file), opset=self.request.opset
-                )
+        if all(each.model != model.subject.name for each in planned.values()):
+            return
+        reference = model.subject.reference
+        is_zoo = reference is not None and reference.form == ZOO
+        keeps_weights = model.brings_weights and self.request.weights in (None, OWN)
+        if is_zoo or keeps_weights:
+            self._child(model).begin(
+                "trace_graph", inputs=str(model.input_file), opset=self.request.opset
+            )
 
     def _export_all(
         self,
@@ -569,14 +567,12 @@ class Preparation:
         """Export the models as planned; a failure is a note."""
         with self.children.threads(max(len(planned), 1)) as pool:
             futures = {
-                name: pool.submit(self._export, models[each.model], name, each)
+                name: pool.submit(self._export, base, models[each.model], name, each, weights)
                 for name, each in planned.items()
             }
             for name, future in futures.items():
                 try:
-                    exported = future.result()
-                    alignment = align_models(base, exported)
-                    exported = share_inputs(base, exported, alignment)
+                    exported, alignment = future.result()
                     weights.read(exported)
                     # An export has its model's weights; with those of the reference, the values
                     # agree.
@@ -593,7 +589,15 @@ class Preparation:
         selected = [text.partition("@")[0] for text in self.request.subjects]
         return not selected or name in selected
 
-    def _export(self, model: SubjectModel, name: str, planned: PlannedExport) -> SubjectModel:
+    def _export(
+        self,
+        base: SubjectModel,
+        model: SubjectModel,
+        name: str,
+        planned: PlannedExport,
+        weights: WeightAssignment,
+    ) -> tuple[SubjectModel, Alignment]:
+        """Export a model, read the file and pair it with `base`; its check has begun."""
         self.progress(model.subject.name, "exporting to ONNX")
         path = self.folder / f"{name}.onnx"
         self._child(model).call(
@@ -614,7 +618,11 @@ class Preparation:
         for spec in declared:
             if spec.name in model.inputs.arrays:
                 arrays[spec.name] = model.inputs.arrays[spec.name]
-        return self._read(subject, InputArrays(arrays, model.inputs.source), answer)
+        exported = self._read(subject, InputArrays(arrays, model.inputs.source), answer)
+        alignment = align_models(base, exported)
+        exported = share_inputs(base, exported, alignment)
+        weights.begin_check(exported, alignment)
+        return exported, alignment
 
     # State ---------------------------------------------------------------------------------------
 
