@@ -131,7 +131,7 @@ class Preparation:
                 models,
                 alignments,
                 lambda named: self.load_weight_source(base, named),
-                lambda model: self._begin_export(model, exports),
+                lambda model, is_final: self._begin_export(model, exports, is_final=is_final),
             )
             for name, text in weights.failures.items():
                 self.failures[name] = text
@@ -540,13 +540,19 @@ class Preparation:
                 )
         return planned
 
-    def _begin_export(self, model: SubjectModel, planned: Mapping[str, PlannedExport]) -> None:
-        """Let a model that is exported be traced while others work.
+    def _begin_export(
+        self, model: SubjectModel, planned: Mapping[str, PlannedExport], *, is_final: bool
+    ) -> None:
+        """Let a model that has its final weights be exported, or another be traced.
 
         A model that reads its weights as numbers, as a user's may, is traced with those that it is
         compared with: not now, if they may be replaced.
         """
-        if all(each.model != model.subject.name for each in planned.values()):
+        name = next((n for n, each in planned.items() if each.model == model.subject.name), None)
+        if name is None:
+            return
+        if is_final:
+            self._child(model).begin("export_graph", **self._request_export(model, name))
             return
         reference = model.subject.reference
         is_zoo = reference is not None and reference.form == ZOO
@@ -599,14 +605,9 @@ class Preparation:
     ) -> tuple[SubjectModel, Alignment]:
         """Export a model, read the file and pair it with `base`; its check has begun."""
         self.progress(model.subject.name, "exporting to ONNX")
-        path = self.folder / f"{name}.onnx"
-        self._child(model).call(
-            "export_graph",
-            path=str(path),
-            inputs=str(model.input_file),
-            opset=self.request.opset,
-        )
-        reference = parse_reference(str(path))
+        arguments = self._request_export(model, name)
+        self._child(model).call("export_graph", **arguments)
+        reference = parse_reference(str(arguments["path"]))
         subject = GraphSubject(
             name, planned.runtime, planned.child, reference, exported_from=model.subject.name
         )
@@ -623,6 +624,14 @@ class Preparation:
         exported = share_inputs(base, exported, alignment)
         weights.begin_check(exported, alignment)
         return exported, alignment
+
+    def _request_export(self, model: SubjectModel, name: str) -> dict[str, Any]:
+        """Return the arguments of the operation `export_graph`."""
+        return {
+            "path": str(self.folder / f"{name}.onnx"),
+            "inputs": str(model.input_file),
+            "opset": self.request.opset,
+        }
 
     # State ---------------------------------------------------------------------------------------
 

@@ -58,22 +58,23 @@ class WeightAssignment:
         models: Mapping[str, SubjectModel],
         alignments: dict[str, Alignment],
         load_model: Callable[[ModelReference], SubjectModel],
-        begin: Callable[[SubjectModel], None] = lambda model: None,
+        begin: Callable[[SubjectModel, bool], None] = lambda model, is_final: None,
     ) -> str:
         """Give every model its weights; return which they are, for the report.
 
         `alignments`, from `base` to the other models, are replaced by those that are checked by
         values. `load_model` loads and reads what `--weights` names. `begin` is called for every
-        model once its child has nothing to do that another one waits for. A model that brings
-        weights keeps them unless `--weights` says otherwise. Raises `WeightError` for a checkpoint
-        that fits no model, and for NaN in the weights that are copied or in those of `base`.
+        model once its child has nothing to do that another one waits for, with whether it has its
+        weights by then. A model that brings weights keeps them unless `--weights` says otherwise.
+        Raises `WeightError` for a checkpoint that fits no model, and for NaN in the weights that
+        are copied or in those of `base`.
         """
         source, targets, text = self._choose_source(base, models, load_model)
         for model in {id(each): each for each in (source, *models.values())}.values():
             self.begin_reading(model)
         for model in models.values():
             if model is not source:
-                begin(model)
+                begin(model, False)
         values = self.read(source)
         _require_numbers(source, values)
         if source is base and (self.request.weights == RANDOM or not base.brings_weights):
@@ -81,7 +82,7 @@ class WeightAssignment:
         if source is base:
             self._begin_values(base, alignments, targets)
         if source in models.values():
-            begin(source)
+            begin(source, True)
         for name in targets:
             model = models[name]
             with self._keep_failure(name, base):
