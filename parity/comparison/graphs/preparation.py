@@ -579,7 +579,7 @@ class Preparation:
             for name, future in futures.items():
                 try:
                     exported, alignment = future.result()
-                    weights.read(exported)
+                    weights.save(exported)
                     # An export has its model's weights; with those of the reference, the values
                     # agree.
                     alignments[name] = weights.check_values(base, exported, alignment)

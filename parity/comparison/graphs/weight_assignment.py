@@ -71,7 +71,7 @@ class WeightAssignment:
         """
         source, targets, text = self._choose_source(base, models, load_model)
         for model in {id(each): each for each in (source, *models.values())}.values():
-            self.begin_reading(model)
+            self.begin_saving(model)
         for model in models.values():
             if model is not source:
                 begin(model, False)
@@ -237,13 +237,17 @@ class WeightAssignment:
 
     def read(self, model: SubjectModel) -> dict[str, Array]:
         """Return the weights that a model now has; keep their file."""
+        return load_npz(self.save(model))
+
+    def save(self, model: SubjectModel) -> Path:
+        """Let the model's child save the weights that it now has; keep and return their file."""
         path = self._file_of(model)
         self._child(model).call("save_parameters", path=str(path))
         self.files[model.subject.name] = path
-        return load_npz(path)
+        return path
 
-    def begin_reading(self, model: SubjectModel) -> None:
-        """Let the model's child save its weights, for the next `read`."""
+    def begin_saving(self, model: SubjectModel) -> None:
+        """Let the model's child save its weights, for the next `save` or `read`."""
         self._child(model).begin("save_parameters", path=str(self._file_of(model)))
 
     def _file_of(self, model: SubjectModel) -> Path:
@@ -389,8 +393,8 @@ class WeightAssignment:
             self._child(base).begin("run_graph", **request.to_json())
 
     def begin_check(self, model: SubjectModel, alignment: Alignment) -> None:
-        """Let the model's child save its weights and run, for `read` and then `check_values`."""
-        self.begin_reading(model)
+        """Let the model's child save its weights and run, for `save` and then `check_values`."""
+        self.begin_saving(model)
         request = self._request_values(model, _list_other_tensors(model, alignment))
         self._child(model).begin("run_graph", **request.to_json())
 
