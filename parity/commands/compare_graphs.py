@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -165,10 +166,13 @@ def judge_models(state: GraphState, runner: GraphRunner) -> tuple[GraphState, Gr
     A request that is not judged ends with the captures.
     """
     request = state.request
-    state, runs, reference = _run_all(state, runner)
+    with runner.children.threads(1) as pool:
+        # The children run the models while the weights are compared.
+        weights = pool.submit(_compare_all_weights, state) if request.judge else None
+        state, runs, reference = _run_all(state, runner)
     runner = replace(runner, state=state)
     findings = GraphFindings(runs=runs, reference=reference)
-    if not request.judge:
+    if weights is None:
         return state, findings
     points = state.table.points(request.depth, list(state.models))
     stages = judge_captures(
@@ -178,7 +182,7 @@ def judge_models(state: GraphState, runner: GraphRunner) -> tuple[GraphState, Gr
         points,
         criteria(state),
     )
-    differences = _compare_all_weights(state)
+    differences = {n: each for n, each in weights.result().items() if n in state.models}
     level = _judge_weights(differences)
     findings = replace(findings, stages=tuple(stages), weights=level)
     named = _predict(state, reference.capture, {name: run.path for name, run in runs.items()})
@@ -288,12 +292,14 @@ def _explain_with(
     request, stages = state.request, findings.stages
     differs = find_first_divergence(stages) is not None
     layers: IsolatedRows | None = None
+    structure: Level | None = None
     explained = graph_layers.Explained()
     if differs:
         runner.progress("parity", "comparing the layers")
-        layers = isolate_failing_layers(state, runner, stages)
-    if layers is not None:
-        tensors.add_capture(layers.reference)
+        with runner.children.threads(1) as pool:
+            early = _EarlyStructure(state, tensors, pool)
+            layers = isolate_failing_layers(state, runner, stages, early.begin)
+            structure = early.finish()
     divergences = locate_divergences(state, stages, layers)
     failures = [] if layers is None else layers.failures()
     # Layers of other weights differ; their causes would be as many, and the same. An export has
@@ -313,7 +319,7 @@ def _explain_with(
         causes=explained.causes,
         explanations=explained.findings,
         followers=frozenset() if layers is None else layers.followers,
-        structure=_judge_structure(state, tensors, outputs_agree=not differs),
+        structure=structure or _judge_structure(state, tensors, outputs_agree=not differs),
         notes=(
             *findings.notes,
             *unrelated.values(),
@@ -372,20 +378,65 @@ _FEW_WEIGHTS = 4
 """With fewer kernels, most of them differ by one fault."""
 
 
+class _EarlyStructure:
+    """Judges the structure of models that differ while their layers run in isolation."""
+
+    def __init__(self, state: GraphState, tensors: ReferenceTensors, pool: Executor) -> None:
+        self._state = state
+        self._tensors = tensors
+        self._pool = pool
+        self._level: Future[Level | None] | None = None
+
+    def begin(self, capture: Path) -> None:
+        """Begin with the reference's layers, which `capture` holds."""
+        self._tensors.add_capture(capture)
+        self._level = self._pool.submit(self._judge)
+
+    def finish(self) -> Level | None:
+        """Return the level; None where it needs what the explanation may make known."""
+        return None if self._level is None else self._level.result()
+
+    def _judge(self) -> Level | None:
+        differences = _find_all_differences(self._state)
+        if any(each not in self._tensors for each in _list_inputs(self._state, differences)):
+            return None
+        return _judge_differences(self._state, differences, self._tensors)
+
+
 def _judge_structure(
     state: GraphState, tensors: ReferenceTensors, *, outputs_agree: bool = False
 ) -> Level:
     """Judge level 1: a difference fails only if it can change a number at these shapes."""
-    differences: list[PairDifference] = []
-    for name, alignment in state.alignments.items():
-        if name in state.models:
-            differences += find_differences(state.reference, state.models[name], alignment)
+    differences = _find_all_differences(state)
+    with contextlib.suppress(ParityError):
+        # Without them a difference stands.
+        tensors.require(_list_inputs(state, differences))
+    return _judge_differences(state, differences, tensors, outputs_agree=outputs_agree)
+
+
+def _find_all_differences(state: GraphState) -> list[PairDifference]:
+    return [
+        difference
+        for name, alignment in state.alignments.items()
+        if name in state.models
+        for difference in find_differences(state.reference, state.models[name], alignment)
+    ]
+
+
+def _list_inputs(state: GraphState, differences: Sequence[PairDifference]) -> list[str]:
+    return list_inputs(state.reference.graph, differences)
+
+
+def _judge_differences(
+    state: GraphState,
+    differences: Sequence[PairDifference],
+    tensors: ReferenceTensors,
+    *,
+    outputs_agree: bool = False,
+) -> Level:
     missing = _list_missing_outputs(state)
     if not differences:
         return Level(Outcome.FAIL, tuple(missing)) if missing else Level(Outcome.PASS)
-    with contextlib.suppress(ParityError):
-        # Without them a difference stands.
-        tensors.require(list_inputs(state.reference.graph, differences))
     values = state.load_weights(state.reference.subject.name)
     failing, same, training = [], [], []
     # The exported graph has most differences of its model.

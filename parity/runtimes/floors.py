@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from parity.defaults import find_thread_limit
 from parity.network.table import LayerTable, Row
 from parity.numerics import capture, floor
 
@@ -70,6 +73,87 @@ def iterate_replicates(
         own = perturbation if replicate else np.copy
         set_weights({name: own(value) for name, value in values.items()})
         yield perturbation(x), perturbation
+
+
+Prepared = TypeVar("Prepared")
+"""What a function prepares for one replicate."""
+
+
+class FloorHelper:
+    """One thread beside the model's own: it prepares what the next replicate needs, and measures
+    the errors of the last tensors.
+
+    The results are those of one thread, bit for bit: the helper does one thing after another, in
+    the order in which it was asked. A process that is limited to one thread has no helper.
+    """
+
+    MAX_PENDING = 2**26
+    """Bytes of tensors that wait for the helper; with more the model waits."""
+
+    def __init__(self, pool: Executor | None) -> None:
+        self._pool = pool
+        self._pending: deque[tuple[int, Future[Any]]] = deque()
+        self._size = 0
+
+    def prepare(
+        self, function: Callable[[int], Prepared], replicates: Iterable[int], *, size: int
+    ) -> Iterator[Prepared]:
+        """Yield the result for each replicate; the next is computed while the caller has one.
+
+        `size` is that of one result, in bytes: of large ones no second is made early.
+        """
+        if self._pool is None or size > MAX_PREPARED:
+            yield from map(function, replicates)
+            return
+        upcoming: deque[Future[Prepared]] = deque()
+        for replicate in replicates:
+            upcoming.append(self._pool.submit(function, replicate))
+            if len(upcoming) > 1:
+                yield upcoming.popleft().result()
+        for last in upcoming:
+            yield last.result()
+
+    def measure(
+        self, meter: floor.FloorAccumulator, row: str, *, actual: Array, expected: Array
+    ) -> None:
+        """Add an error to a meter; what fails is raised by a later call, or by `finish`."""
+        if self._pool is None:
+            meter.add(row, actual=actual, expected=expected)
+            return
+        # The framework may compute in this memory again. A sum depends on the order of the axes.
+        own = np.array(actual, order="K")
+        future = self._pool.submit(meter.add, row, actual=own, expected=expected)
+        self._pending.append((own.nbytes, future))
+        self._size += own.nbytes
+        while self._size > self.MAX_PENDING or (self._pending and self._pending[0][1].done()):
+            self._wait_for_first()
+
+    def finish(self) -> None:
+        """Wait until all errors are measured."""
+        while self._pending:
+            self._wait_for_first()
+
+    def _wait_for_first(self) -> None:
+        size, future = self._pending.popleft()
+        self._size -= size
+        future.result()
+
+
+MAX_PREPARED = 2**29
+"""Bytes of weights up to which those of two replicates are in memory at once."""
+
+
+@contextmanager
+def open_floor_helper() -> Iterator[FloorHelper]:
+    """Start the helper of one measurement of floors; its thread ends with the context."""
+    if find_thread_limit() == 1:
+        yield FloorHelper(None)
+        return
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            yield FloorHelper(pool)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 class FloorStudy:

@@ -32,7 +32,7 @@ from parity.runtimes.export import (
     load_exporter,
     write_graph,
 )
-from parity.runtimes.floors import Perturbation
+from parity.runtimes.floors import FloorHelper, Perturbation, open_floor_helper
 from parity.runtimes.graph_framework import GraphFramework, GraphHook
 
 Array = NDArray[Any]
@@ -244,20 +244,31 @@ class GraphOperations(GraphFramework):
         }
         inputs = load_npz(request.inputs)
         whole, isolated = floor.FloorAccumulator(), floor.FloorAccumulator()
-        with capture.CaptureReader(Path(request.reference)) as expected:
+
+        def perturb_all(replicate: int) -> tuple[Perturbation, dict[str, Array], dict[str, Array]]:
+            perturbation = Perturbation.of_replicate(replicate, seed=request.seed)
+            # The arrays are perturbed in one fixed order: they share a random generator.
+            weights = {name: _perturb(perturbation, value) for name, value in values.items()}
+            moved = {name: _perturb(perturbation, array) for name, array in inputs.items()}
+            return perturbation, weights, moved
+
+        with (
+            capture.CaptureReader(Path(request.reference)) as expected,
+            open_floor_helper() as helper,
+        ):
             kept = _KeptTensors(expected)
-            for replicate in range(request.replicates):
-                perturbation = Perturbation.of_replicate(replicate, seed=request.seed)
-                # The arrays are perturbed in one fixed order: they share a random generator.
-                self.write_parameters(
-                    {name: _perturb(perturbation, value) for name, value in values.items()},
-                    model=model,
-                )
-                moved = {name: _perturb(perturbation, array) for name, array in inputs.items()}
+            size = sum(value.nbytes for value in values.values())
+            for perturbation, weights, moved in helper.prepare(
+                perturb_all, range(request.replicates), size=size
+            ):
+                self.write_parameters(weights, model=model)
                 if request.whole:
-                    self._measure_replicate(request, moved, kept, whole, model, None)
+                    self._measure_replicate(request, moved, kept, helper, whole, model, None)
                 if request.isolate:
-                    self._measure_replicate(request, moved, kept, isolated, model, perturbation)
+                    self._measure_replicate(
+                        request, moved, kept, helper, isolated, model, perturbation
+                    )
+            helper.finish()
         return {
             "floors": floor.to_json(whole.floors(request.terms)),
             "isolated": floor.to_json(isolated.floors(request.isolated_terms)),
@@ -269,6 +280,7 @@ class GraphOperations(GraphFramework):
         request: FloorRequest,
         inputs: Mapping[str, Array],
         expected: _KeptTensors,
+        helper: FloorHelper,
         meter: floor.FloorAccumulator,
         model: Any,
         perturbation: Perturbation | None,
@@ -278,7 +290,8 @@ class GraphOperations(GraphFramework):
         def receive(point: TensorPoint, array: Array, canonical: Array) -> Array | None:
             reference = expected.read(point.name)
             if request.measured is None or point.name in request.measured:
-                meter.add(point.name, actual=to_floating(canonical), expected=reference)
+                actual = to_floating(canonical)
+                helper.measure(meter, point.name, actual=actual, expected=reference)
             if perturbation is None:
                 return None
             if array.dtype.kind != "f":

@@ -10,7 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from parity.commands import compare_graphs
+from parity.processes.child import Child
 from tests.end_to_end import harness
+from tests.shared_children import COLD
 
 pytestmark = pytest.mark.framework
 
@@ -46,6 +49,11 @@ class Log(Net):
 def logarithm(seed=0):
     torch.manual_seed(seed)
     return Log(), torch.randn(2, 3, 8, 8)
+
+def epsilon(seed=0):
+    model, example = build(seed)
+    model.bn.eps = 0.5
+    return model, example
 
 def masked():
     model, example = build()
@@ -477,6 +485,32 @@ def test_weights_are_copied_into_the_reference_too(compare, weights):
     copied = _weights(compare("net.py:build", "keras_net.py:build", *options))
     again = _weights(compare("net.py:build,3", "keras_net.py:build,4", *options))
     assert copied["sha256"] == again["sha256"]
+
+
+def test_requests_that_are_begun_early_change_no_result(compare, monkeypatch):
+    """Nor does the structure of models that differ, which is judged while others work."""
+    options = ("--weights", "random", "--depth", "layer", "--json", "-")
+    models = ("keras_net.py:build,7", "net.py:epsilon")
+    early = compare(*models, *options)
+    judged = []
+    judge = compare_graphs._judge_structure
+    monkeypatch.setattr(Child, "begin", lambda child, operation, **arguments: None)
+    monkeypatch.setattr(compare_graphs._EarlyStructure, "finish", lambda early: None)
+    monkeypatch.setattr(
+        compare_graphs, "_judge_structure", lambda *a, **o: judged.append(1) or judge(*a, **o)
+    )
+    late = compare(*models, *options)
+    assert judged or COLD
+    assert early.report["levels"]["structure"] == "fail"
+    assert _without_files(early.report) == _without_files(late.report)
+
+
+def _without_files(value):
+    """Return a report without its times and the names of temporary files."""
+    if isinstance(value, dict):
+        left_out = ("seconds", "created", "file")
+        return {key: _without_files(each) for key, each in value.items() if key not in left_out}
+    return [_without_files(each) for each in value] if isinstance(value, list) else value
 
 
 def test_pairs_that_the_user_gives_are_kept(compare, parity, folder):

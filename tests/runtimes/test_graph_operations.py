@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,10 +18,12 @@ from parity.errors import GraphError, PrecisionError, RequirementError
 from parity.network import weights as canonical_weights
 from parity.network.graph import Graph, Node, Parameter, Port, Tensor
 from parity.network.rearrangement import Rearrangement
+from parity.numerics import floor
 from parity.numerics.capture import CaptureReader
 from parity.numerics.npz import load_npz, save_npz
 from parity.processes.graph_requests import FloorRequest, GraphRunRequest, TensorPoint
 from parity.processes.training_requests import StepRequest
+from parity.runtimes.floors import MAX_PREPARED, open_floor_helper
 from parity.runtimes.graph_framework import Array, GraphHook, GraphRun, InputSpec
 from parity.runtimes.graph_operations import GraphOperations
 from parity.runtimes.train import TrainOperations
@@ -188,6 +192,96 @@ def test_floors_are_those_of_rounding(tmp_path: Path, inputs: str) -> None:
     np.testing.assert_array_equal(
         operations.model.weights["a.weight"], build_dense_pair().weights["a.weight"]
     )
+
+
+def test_floors_of_one_thread_are_the_same(tmp_path: Path, inputs: str, monkeypatch) -> None:
+    """Also where a framework computes in the memory that it has given away."""
+
+    def overwrite(model: NumpyModel) -> NumpyModel:
+        memory = np.empty((2, 5), model.dtype)
+        model.steps[0] = (
+            "a", "matmul", ("x",), lambda w, values: np.matmul(values[0], w["a.weight"], memory),
+        )  # fmt: skip
+        model.steps[1] = ("b", "relu", ("a",), lambda w, values: np.maximum(values[0], 0, memory))
+        return model
+
+    operations = NumpyOperations(overwrite(build_dense_pair()))
+    plain = NumpyOperations(build_dense_pair())
+    run(plain, inputs, tmp_path / "reference", precision="float64")
+    reference = str(tmp_path / "reference")
+    request = FloorRequest(inputs, POINTS, reference, replicates=5, seed=0, isolate=True)
+    slow = _Slow(monkeypatch)
+    found = operations.measure_floors(**request.to_json())
+    assert slow.threads == {"ThreadPoolExecutor"}
+    monkeypatch.setenv("PARITY_THREADS", "1")
+    slow.threads.clear()
+    expected = operations.measure_floors(**request.to_json())
+    assert slow.threads == {"MainThread"}
+    for kind in ("floors", "isolated"):
+        assert found[kind] == expected[kind]
+
+
+class _Slow:
+    """Makes the measuring of an error slower than the model, and notes the threads that do it."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.threads: set[str] = set()
+        measure = floor.measure_error
+
+        def wait(**arrays):
+            self.threads.add(threading.current_thread().name.partition("-")[0])
+            time.sleep(0.002)
+            return measure(**arrays)
+
+        monkeypatch.setattr(floor, "measure_error", wait)
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_what_fails_beside_the_model_fails_the_measurement(
+    tmp_path: Path, inputs: str, monkeypatch, threads: str
+) -> None:
+    monkeypatch.setenv("PARITY_THREADS", threads)
+    operations = NumpyOperations(build_dense_pair())
+    run(operations, inputs, tmp_path / "reference", precision="float64")
+    request = FloorRequest(inputs, POINTS, str(tmp_path / "reference"), replicates=5, seed=0)
+    perturb = floor.perturb
+    calls = []
+
+    def fail(array, rng, **options):
+        calls.append(array.shape)
+        if len(calls) == 7:
+            raise MemoryError("no room")
+        return perturb(array, rng, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(floor, "perturb", fail)
+        with pytest.raises(MemoryError, match="no room"):
+            operations.measure_floors(**request.to_json())
+    calls.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(floor, "measure_error", lambda **arrays: fail(np.zeros(3), None))
+        patch.setattr(floor, "perturb", perturb)
+        calls += [()] * 6
+        with pytest.raises(MemoryError, match="no room"):
+            operations.measure_floors(**request.to_json())
+    # And no trace is left.
+    assert operations.measure_floors(**request.to_json())["floors"]
+
+
+def test_replicates_are_prepared_in_their_order() -> None:
+    for size in (0, MAX_PREPARED + 1):
+        with open_floor_helper() as helper:
+            made: list[int] = []
+
+            def make(number: int, made: list[int] = made) -> int:
+                made.append(number)
+                return number
+
+            found = helper.prepare(make, range(4), size=size)
+            assert [(number, len(made) > number) for number in found] == [
+                (number, True) for number in range(4)
+            ]
+            assert made == [0, 1, 2, 3]
 
 
 def test_a_run_that_is_not_in_float64_is_refused(tmp_path: Path, inputs: str) -> None:

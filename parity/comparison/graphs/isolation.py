@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -100,9 +100,14 @@ def isolate_stages(
 
 
 def isolate_failing_layers(
-    state: GraphState, runner: GraphRunner, stages: Sequence[PointResult]
+    state: GraphState,
+    runner: GraphRunner,
+    stages: Sequence[PointResult],
+    begin: Callable[[Path], None] = lambda capture: None,
 ) -> IsolatedRows | None:
     """Run the layers of every stage that fails, each on the reference's input.
+
+    `begin` is called with the capture of the reference once it is there: the children work then.
 
     A stage that fails only since the one before it does is run too: which it is, is known only in
     isolation. Subjects that have different rows there are judged apart, each at all of its own.
@@ -119,6 +124,7 @@ def isolate_failing_layers(
     order = {row.name: at for at, row in enumerate(state.table.rows)}
     every = {point.row: point for points in own_points.values() for point in points}
     capture = _capture_layers(state, runner, sorted(every.values(), key=lambda p: order[p.row]))
+    begin(capture)
     paths: dict[str, Path] = {}
     for group in _group_equal(own_points):
         captures = runner.run_subjects(group, own_points[group[0]], "layers", feed=capture)

@@ -131,7 +131,7 @@ class Preparation:
                 models,
                 alignments,
                 lambda named: self.load_weight_source(base, named),
-                lambda: self._begin_exports(models, exports),
+                lambda model, is_final: self._begin_export(model, exports, is_final=is_final),
             )
             for name, text in weights.failures.items():
                 self.failures[name] = text
@@ -545,23 +545,27 @@ class Preparation:
                 )
         return planned
 
-    def _begin_exports(
-        self, models: Mapping[str, SubjectModel], planned: Mapping[str, PlannedExport]
+    def _begin_export(
+        self, model: SubjectModel, planned: Mapping[str, PlannedExport], *, is_final: bool
     ) -> None:
-        """Let models be traced while others work.
+        """Let a model that has its final weights be exported, or another be traced.
 
         A model that reads its weights as numbers, as a user's may, is traced with those that it is
         compared with: not now, if they may be replaced.
         """
-        for each in planned.values():
-            model = models[each.model]
-            reference = model.subject.reference
-            is_zoo = reference is not None and reference.form == ZOO
-            keeps_weights = model.brings_weights and self.request.weights in (None, OWN)
-            if is_zoo or keeps_weights:
-                self._child(model).begin(
-                    "trace_graph", inputs=str(model.input_file), opset=self.request.opset
-                )
+        name = next((n for n, each in planned.items() if each.model == model.subject.name), None)
+        if name is None:
+            return
+        if is_final:
+            self._child(model).begin("export_graph", **self._request_export(model, name))
+            return
+        reference = model.subject.reference
+        is_zoo = reference is not None and reference.form == ZOO
+        keeps_weights = model.brings_weights and self.request.weights in (None, OWN)
+        if is_zoo or keeps_weights:
+            self._child(model).begin(
+                "trace_graph", inputs=str(model.input_file), opset=self.request.opset
+            )
 
     def _export_all(
         self,
@@ -574,15 +578,13 @@ class Preparation:
         """Export the models as planned; a failure is a note."""
         with self.children.threads(max(len(planned), 1)) as pool:
             futures = {
-                name: pool.submit(self._export, models[each.model], name, each)
+                name: pool.submit(self._export, base, models[each.model], name, each, weights)
                 for name, each in planned.items()
             }
             for name, future in futures.items():
                 try:
-                    exported = future.result()
-                    alignment = align_models(base, exported)
-                    exported = share_inputs(base, exported, alignment)
-                    weights.read(exported)
+                    exported, alignment = future.result()
+                    weights.save(exported)
                     # An export has its model's weights; with those of the reference, the values
                     # agree.
                     alignments[name] = weights.check_values(base, exported, alignment)
@@ -598,16 +600,19 @@ class Preparation:
         selected = [text.partition("@")[0] for text in self.request.subjects]
         return not selected or name in selected
 
-    def _export(self, model: SubjectModel, name: str, planned: PlannedExport) -> SubjectModel:
+    def _export(
+        self,
+        base: SubjectModel,
+        model: SubjectModel,
+        name: str,
+        planned: PlannedExport,
+        weights: WeightAssignment,
+    ) -> tuple[SubjectModel, Alignment]:
+        """Export a model, read the file and pair it with `base`; its check has begun."""
         self.progress(model.subject.name, "exporting to ONNX")
-        path = self.folder / f"{name}.onnx"
-        self._child(model).call(
-            "export_graph",
-            path=str(path),
-            inputs=str(model.input_file),
-            opset=self.request.opset,
-        )
-        reference = parse_reference(str(path))
+        arguments = self._request_export(model, name)
+        self._child(model).call("export_graph", **arguments)
+        reference = parse_reference(str(arguments["path"]))
         subject = GraphSubject(
             name, planned.runtime, planned.child, reference, exported_from=model.subject.name
         )
@@ -619,7 +624,19 @@ class Preparation:
         for spec in declared:
             if spec.name in model.inputs.arrays:
                 arrays[spec.name] = model.inputs.arrays[spec.name]
-        return self._read(subject, InputArrays(arrays, model.inputs.source), answer)
+        exported = self._read(subject, InputArrays(arrays, model.inputs.source), answer)
+        alignment = align_models(base, exported)
+        exported = share_inputs(base, exported, alignment)
+        weights.begin_check(exported, alignment)
+        return exported, alignment
+
+    def _request_export(self, model: SubjectModel, name: str) -> dict[str, Any]:
+        """Return the arguments of the operation `export_graph`."""
+        return {
+            "path": str(self.folder / f"{name}.onnx"),
+            "inputs": str(model.input_file),
+            "opset": self.request.opset,
+        }
 
     # State ---------------------------------------------------------------------------------------
 

@@ -58,13 +58,14 @@ class WeightFiles:
 
     def load(self, path: Path) -> dict[str, Array]:
         """Return the weights of a file by name, which must not be changed."""
-        values = self._kept.pop(path, None)
-        if values is None:
-            values = load_npz(path)
-        self._kept[path] = values
-        while len(self._kept) > 2 and self._count_bytes() > KEPT_WEIGHT_BYTES:
-            self._kept.pop(next(iter(self._kept)))
-        return values
+        with self._lock:
+            values = self._kept.pop(path, None)
+            if values is None:
+                values = load_npz(path)
+            self._kept[path] = values
+            while len(self._kept) > 2 and self._count_bytes() > KEPT_WEIGHT_BYTES:
+                self._kept.pop(next(iter(self._kept)))
+            return values
 
     def _count_bytes(self) -> int:
         return sum(array.nbytes for values in self._kept.values() for array in values.values())

@@ -58,23 +58,31 @@ class WeightAssignment:
         models: Mapping[str, SubjectModel],
         alignments: dict[str, Alignment],
         load_model: Callable[[ModelReference], SubjectModel],
-        begin: Callable[[], None] = lambda: None,
+        begin: Callable[[SubjectModel, bool], None] = lambda model, is_final: None,
     ) -> str:
         """Give every model its weights; return which they are, for the report.
 
         `alignments`, from `base` to the other models, are replaced by those that are checked by
-        values. `load_model` loads and reads what `--weights` names. `begin` is called once the
-        source's weights are read: what its child then works at keeps nothing waiting. A model that
-        brings weights keeps them unless `--weights` says otherwise. Raises `WeightError` for a
-        checkpoint that fits no model, and for NaN in the weights that are copied or in those of
-        `base`.
+        values. `load_model` loads and reads what `--weights` names. `begin` is called for every
+        model once its child has nothing to do that another one waits for, with whether it has its
+        weights by then. A model that brings weights keeps them unless `--weights` says otherwise.
+        Raises `WeightError` for a checkpoint that fits no model, and for NaN in the weights that
+        are copied or in those of `base`.
         """
         source, targets, text = self._choose_source(base, models, load_model)
+        for model in {id(each): each for each in (source, *models.values())}.values():
+            self.begin_saving(model)
+        for model in models.values():
+            if model is not source:
+                begin(model, False)
         values = self.read(source)
-        begin()
         _require_numbers(source, values)
         if source is base and (self.request.weights == RANDOM or not base.brings_weights):
             values = self._draw(base, values)
+        if source is base:
+            self._begin_values(base, alignments, targets)
+        if source in models.values():
+            begin(source, True)
         for name in targets:
             model = models[name]
             with self._keep_failure(name, base):
@@ -200,40 +208,54 @@ class WeightAssignment:
         drawn = draw_weights(base.graph, values, seed=self.request.seed)
         drawn = {**values, **drawn}
         self._write(base, drawn)
-        drawn = self._calibrate(base, drawn)
-        self._write(base, drawn)
+        statistics = self._calibrate(base, drawn)
+        if statistics:
+            # The other weights, which are many times as large, are in the model already.
+            self._load(base, statistics, self.folder / "calibrated.npz")
+            drawn = {**drawn, **statistics}
+            save_npz(self.files[base.subject.name], drawn)
         return drawn
 
     def _calibrate(self, base: SubjectModel, values: Mapping[str, Array]) -> dict[str, Array]:
-        """Return the weights with the statistics of batch norms measured on the input.
+        """Return the statistics of batch norms, measured on the input, by name.
 
         With a mean of 0 and a variance of 1 activations shrink or grow from layer to layer, which
         hides errors.
         """
         norms = find_norms(base.graph)
         if not norms:
-            return dict(values)
+            return {}
         self.progress(base.subject.name, "calibrating batch norms")
         path = self.folder / "statistics.npz"
         self._child(base).call(
             "calibrate_norms", inputs=str(base.input_file), norms=norms, out=str(path)
         )
         statistics = load_npz(path)
-        measured = {n: value.astype(values[n].dtype) for n, value in statistics.items()}
-        return {**values, **measured}
+        return {n: value.astype(values[n].dtype) for n, value in statistics.items()}
 
     # Copies --------------------------------------------------------------------------------------
 
     def read(self, model: SubjectModel) -> dict[str, Array]:
         """Return the weights that a model now has; keep their file."""
-        path = self.folder / f"weights.{model.subject.name}.npz"
+        return load_npz(self.save(model))
+
+    def save(self, model: SubjectModel) -> Path:
+        """Let the model's child save the weights that it now has; keep and return their file."""
+        path = self._file_of(model)
         self._child(model).call("save_parameters", path=str(path))
         self.files[model.subject.name] = path
-        return load_npz(path)
+        return path
+
+    def begin_saving(self, model: SubjectModel) -> None:
+        """Let the model's child save its weights, for the next `save` or `read`."""
+        self._child(model).begin("save_parameters", path=str(self._file_of(model)))
+
+    def _file_of(self, model: SubjectModel) -> Path:
+        return self.folder / f"weights.{model.subject.name}.npz"
 
     def _write(self, model: SubjectModel, values: Mapping[str, Array]) -> None:
         """Give a model its weights; keep their file."""
-        path = self.folder / f"weights.{model.subject.name}.npz"
+        path = self._file_of(model)
         self._load(model, values, path)
         self.files[model.subject.name] = path
 
@@ -259,8 +281,9 @@ class WeightAssignment:
             copied = transfer_weights(checked, values, own)
             self._write(model, {**own, **copied})
             agreeing = self._check_values(source, model, checked)[1]
-        checked = self._try_exchanges(source, model, checked, agreeing, values, own)
-        copied = transfer_weights(checked, values, own)
+        exchanged = self._try_exchanges(source, model, checked, agreeing, values, own)
+        if exchanged.weights != checked.weights:
+            copied = transfer_weights(exchanged, values, own)
         left = [name for name in own if name not in copied]
         if left:
             shown = _join(left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
@@ -268,7 +291,7 @@ class WeightAssignment:
                 f"{model.subject.name}: {len(left)} of {len(own)} weights have no equal partner in "
                 f"{source.subject.name} and keep their values: {shown}"
             )
-        return checked
+        return exchanged
 
     def _try_exchanges(
         self,
@@ -325,12 +348,9 @@ class WeightAssignment:
     ) -> tuple[Alignment, frozenset[str]]:
         """Return the checked alignment, and the reference's tensors that agree."""
         self.progress(model.subject.name, "checking the pairs by their values")
-        tensors, others = _list_tensors(base), _list_tensors(model)
-        tensors |= {t.reference for pair in alignment.pairs for t in pair.tensors}
-        others |= {t.other for pair in alignment.pairs for t in pair.tensors}
         try:
-            reference = self._read_values(base, tensors)
-            with self._open_values(model, others) as read:
+            reference = self._read_values(base, _list_base_tensors(base, alignment))
+            with self._open_values(model, _list_other_tensors(model, alignment)) as read:
                 other = ValueReader(read)
                 checked = aligning.check_values(alignment, reference, other)
                 return checked, aligning.find_agreeing(checked, reference, other)
@@ -351,14 +371,32 @@ class WeightAssignment:
         return reader
 
     def _open_values(self, model: SubjectModel, tensors: set[str]) -> Any:
-        path = self.folder / f"values.{model.subject.name}.safetensors"
-        request = GraphRunRequest(
+        request = self._request_values(model, tensors)
+        self._child(model).call("run_graph", **request.to_json())
+        return open_values(Path(request.out))
+
+    def _request_values(self, model: SubjectModel, tensors: set[str]) -> GraphRunRequest:
+        return GraphRunRequest(
             inputs=str(model.input_file),
             points=tuple(TensorPoint(tensor, tensor) for tensor in sorted(tensors)),
-            out=str(path),
+            out=str(self.folder / f"values.{model.subject.name}.safetensors"),
         )
-        self._child(model).call("run_graph", **request.to_json())
-        return open_values(path)
+
+    def _begin_values(
+        self, base: SubjectModel, alignments: Mapping[str, Alignment], targets: Sequence[str]
+    ) -> None:
+        """Let the child of `base` run, for the check of the model that is checked first."""
+        first = next(iter((*targets, *alignments)), None)
+        if first is not None:
+            tensors = _list_base_tensors(base, alignments[first])
+            request = self._request_values(base, tensors)
+            self._child(base).begin("run_graph", **request.to_json())
+
+    def begin_check(self, model: SubjectModel, alignment: Alignment) -> None:
+        """Let the model's child save its weights and run, for `save` and then `check_values`."""
+        self.begin_saving(model)
+        request = self._request_values(model, _list_other_tensors(model, alignment))
+        self._child(model).begin("run_graph", **request.to_json())
 
     def _child(self, model: SubjectModel) -> Child:
         return self.children[model.subject.child]
@@ -370,6 +408,16 @@ _MOST_EXCHANGES = 8
 
 def _list_tensors(model: SubjectModel) -> set[str]:
     return {tensor for node in model.graph.nodes for tensor in node.outputs}
+
+
+def _list_base_tensors(base: SubjectModel, alignment: Alignment) -> set[str]:
+    """Return the reference's tensors that the check of an alignment from it reads."""
+    return _list_tensors(base) | {t.reference for pair in alignment.pairs for t in pair.tensors}
+
+
+def _list_other_tensors(model: SubjectModel, alignment: Alignment) -> set[str]:
+    """Return the tensors of the other model that the check of an alignment to it reads."""
+    return _list_tensors(model) | {t.other for pair in alignment.pairs for t in pair.tensors}
 
 
 def _others(models: Mapping[str, SubjectModel], source: SubjectModel) -> tuple[str, ...]:

@@ -599,5 +599,7 @@ def write_parameters(variables: Mapping[str, Any], values: Mapping[str, Array]) 
         wanted = np.asarray(value, raw.dtype.as_numpy_dtype, order="C")
         raw.assign(wanted)
         actual = np.ascontiguousarray(np.asarray(raw)).reshape(-1)
-        if not np.array_equal(actual.view(np.uint8), wanted.reshape(-1).view(np.uint8)):
+        # As whole words, since NumPy compares single bytes at a fourth of the speed.
+        word = f"u{min(wanted.itemsize, 8)}"
+        if not np.array_equal(actual.view(word), wanted.reshape(-1).view(word)):
             raise WeightError(f"{name}: Keras holds other bits than it was given")

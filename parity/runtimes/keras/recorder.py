@@ -88,6 +88,7 @@ class Recorder:
         self._scope: _Scope | None = None
         self._replaced: dict[int, tuple[Any, Any]] = {}
         self._busy = False
+        self._variable_classes: dict[type, bool] = {}
         self._tf = importlib.import_module("tensorflow")
         self._eager = importlib.import_module("tensorflow.python.framework.ops").EagerTensor
         self._values = (self._eager, keras.Variable, self._tf.Variable)
@@ -219,12 +220,10 @@ class Recorder:
         def execute(*args: Any) -> Any:
             if self._busy:
                 return original(*args)
-            if any(isinstance(value, self._tf.Variable) for value in args[3:]):
+            if any(self._is_variable(value) for value in args[3:]):
                 # TensorFlow reads variables in C++, where no callback sees it.
                 args = tuple(
-                    self._tf.convert_to_tensor(value)
-                    if isinstance(value, self._tf.Variable)
-                    else value
+                    self._tf.convert_to_tensor(value) if self._is_variable(value) else value
                     for value in args
                 )
             if self._widen:
@@ -242,6 +241,13 @@ class Recorder:
             return self._substitute(original(*args))
 
         return execute
+
+    def _is_variable(self, value: Any) -> bool:
+        # TensorFlow's own check of an instance is slow, and every operand is asked.
+        cls = type(value)
+        if cls not in self._variable_classes:
+            self._variable_classes[cls] = issubclass(cls, self._tf.Variable)
+        return self._variable_classes[cls]
 
     # Float64 -------------------------------------------------------------------------------------
 

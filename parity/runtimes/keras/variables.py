@@ -35,7 +35,7 @@ def _iterate_variables(model: Any) -> Iterator[tuple[str, Any]]:
     tf = importlib.import_module("tensorflow")
     for layer in model._flatten_layers():
         for attribute, value in list(vars(layer).items()):
-            if value is None or isinstance(value, bool | int | float | str | dict):
+            if not _may_hold_variables(type(value)):
                 continue
             members: Iterator[Any] = iter(())
             if isinstance(value, tf.Variable):
@@ -47,6 +47,20 @@ def _iterate_variables(model: Any) -> Iterator[tuple[str, Any]]:
             for number, variable in enumerate(members):
                 name = attribute if number == 0 else f"{attribute}_{number}"
                 yield f"{layer.path or layer.name}/{name}", variable
+
+
+_CLASSES: dict[type, bool] = {}
+
+
+def _may_hold_variables(cls: type) -> bool:
+    """Return whether a value of a class may be, or have, variables of TensorFlow.
+
+    Each run asks it of every attribute of every layer, and TensorFlow's own check is slow.
+    """
+    if cls not in _CLASSES:
+        tf = importlib.import_module("tensorflow")
+        _CLASSES[cls] = issubclass(cls, (tf.Variable, tf.Module, list, tuple))
+    return _CLASSES[cls]
 
 
 def handle_of(variable: Any) -> Any:
