@@ -31,6 +31,7 @@ from parity.commands.repair_screen import Screen, Screened
 from parity.commands.values import Progress, no_progress
 from parity.comparison.graphs.request import GraphRequest
 from parity.comparison.graphs.runner import GraphRunner
+from parity.comparison.graphs.shared_constants import is_same_but_for_constants
 from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import main_node
 from parity.comparison.results import Outcome
@@ -62,17 +63,20 @@ MAX_NEARBY = 4
 MAX_COMPARISONS = 60
 """How many changed models are compared in one search."""
 
-MAX_SECONDS = 180.0
+MAX_SECONDS = 240.0
 """How long a search begins new runs and comparisons of changed models."""
 
-MAX_CAUSE_SECONDS = 75.0
+MAX_CAUSE_SECONDS = 110.0
 """How much of that one cause may take."""
 
 MAX_UNEXPLAINED = 2
 """For how many layers without a proved cause the changes around their lines are tried."""
 
-MAX_REFUSED = 3
+MAX_REFUSED = 2
 """How many repairs that fail on other inputs are taken back for another one."""
+
+MAX_RETRY_SECONDS = 30.0
+"""How long another repair is searched after one was refused."""
 
 UNSEEN_INPUTS = 2
 """The number of inputs, other than the one of the search, on which a repair is accepted."""
@@ -98,6 +102,8 @@ class Repaired:
     """How the repaired model is named from now on."""
     report: Report | None = None
     """The last comparison: on an unseen input if it was accepted."""
+    shares_constants: bool = False
+    """Whether both are the same in float64 once constants that differ by a rounding are equal."""
 
 
 @dataclass
@@ -186,12 +192,19 @@ class _Repairer:
         reference = self._files.reference
         if reference.form == FILE:
             refuse_existing(self._files.name_model(Path(reference.target).suffix))
+        refused: Repaired | None = None
         for _ in range(MAX_REFUSED):
             # Texts that were tried are not tried again, so that another repair is found.
             found = self._search(Candidate(reference.text))
-            if found.accepted or not found.changes or not self._may_go_on():
+            if found.accepted or not found.changes:
+                return found if found.accepted or refused is None else refused
+            refused = refused or found
+            if not self._may_go_on():
                 break
-        return found
+            # Another repair of the same input is there at once, or seldom.
+            self._started = min(self._started, time.monotonic() - MAX_SECONDS + MAX_RETRY_SECONDS)
+        assert refused is not None
+        return refused
 
     def _may_go_on(self) -> bool:
         """Return whether further changed models may be run and compared."""
@@ -601,11 +614,16 @@ class _Repairer:
         It is written if it is in parity on all of them.
         """
         request = replace(self.request, semantics=True, explain=False)
+        shares_constants = False
         for number in range(UNSEEN_INPUTS + 1):
-            with self._compare(candidate, request, unseen=number) as (_, _, _, report):
-                pass
-            semantics = report.levels["semantics"].outcome
-            if not report.ok or semantics is not Outcome.PASS:
+            with self._compare(candidate, request, unseen=number) as found:
+                state, runner, findings, report = found
+                is_same = report.levels["semantics"].outcome is Outcome.PASS
+                if report.ok and not is_same and findings.reference is not None:
+                    is_same = shares_constants = is_same_but_for_constants(
+                        state, runner, findings.reference, self.name
+                    )
+            if not report.ok or not is_same:
                 return Repaired(
                     False,
                     changes=candidate.changes,
@@ -615,7 +633,7 @@ class _Repairer:
                 )
         paths, reference = self._files.write(candidate)
         # In parity, nothing of what could not be written by itself is left to be done.
-        return Repaired(True, paths, candidate.changes, (), "", reference, report)
+        return Repaired(True, paths, candidate.changes, (), "", reference, report, shares_constants)
 
 
 def _derive(findings: Sequence[GraphFinding], name: str) -> list[LayerRepair]:

@@ -64,7 +64,8 @@ class GraphRunRequest:
     `inputs` is an `.npz` file, one array for each input of the model, by name. `out` is the capture
     to write, with `manifest`. `feed` is a capture of the reference: after each point's tensor is
     captured, it is replaced by the reference's, so that every part between two points shows only
-    its own error. `precision` is one of `parity.numerics.floor.PRECISION_FACTORS`.
+    its own error. `precision` is one of `parity.numerics.floor.PRECISION_FACTORS`. `constants` is
+    an `.npz` file of the reference's constants, "values": see `runtimes.constants`.
     """
 
     inputs: str
@@ -74,6 +75,7 @@ class GraphRunRequest:
     feed: str | None = None
     device: str = "cpu"
     precision: str = "float32"
+    constants: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain data."""
@@ -85,6 +87,7 @@ class GraphRunRequest:
             "feed": self.feed,
             "device": self.device,
             "precision": self.precision,
+            "constants": self.constants,
         }
 
     @classmethod

@@ -114,8 +114,12 @@ class GraphRunner:
         *,
         feed: Path | None = None,
         precision: str | None = None,
+        constants: Path | None = None,
     ) -> SubjectCapture:
-        """Run one subject at the points; with `feed` every part reads the reference's tensors."""
+        """Run one subject at the points; with `feed` every part reads the reference's tensors.
+
+        With `constants` its constants have the reference's values: see `GraphRunRequest`.
+        """
         model = self.state.models[name]
         self.progress(name, "running")
         path = self.folder / f"{label}.{name}.safetensors"
@@ -128,6 +132,7 @@ class GraphRunner:
             feed=None if feed is None else str(feed),
             device=model.subject.device,
             precision=precision,
+            constants=None if constants is None else str(constants),
         )
         facts = self.children[model.subject.child].call("run_graph", **request.to_json())
         return SubjectCapture(path, facts)

@@ -45,11 +45,17 @@ def exchange_parts(text: str, line: int) -> Iterator[str]:
     """
     groups: list[list[ast.expr]] = []
     operands: list[ast.expr] = []
+    same: list[set[int]] = []
     for node in _list_nodes(text, line):
         if isinstance(node, ast.Call):
             groups.append([each for each in node.args if not isinstance(each, ast.Starred)])
         elif isinstance(node, ast.BinOp):
-            groups.append([node.left, node.right])
+            operands += [node.left, node.right]
+            if isinstance(node.op, ast.Add | ast.Mult):
+                same.append({id(node.left), id(node.right)})
+            else:
+                groups.append([node.left, node.right])
+            continue
         elif isinstance(node, ast.Tuple | ast.List) and isinstance(node.ctx, ast.Load):
             groups.append(node.elts)
         else:
@@ -60,7 +66,8 @@ def exchange_parts(text: str, line: int) -> Iterator[str]:
         *(itertools.combinations(each, 2) for each in groups),
         itertools.combinations(operands, 2),
     ):
-        if count < MAX_PAIRS:
+        # Sums and products are the same in both orders.
+        if count < MAX_PAIRS and {id(first), id(second)} not in same:
             for changed in _exchange(text, first, second):
                 count += 1
                 yield changed
@@ -148,7 +155,7 @@ def exchange_calls(text: str, line: int) -> Iterator[str]:
 def change_items(text: str, line: int) -> Iterator[str]:
     """Yield the source with another whole number: an index, an axis, a bound, a width.
 
-    Its neighbours and its opposite come first; then 0, 1 and 2.
+    Its neighbours and its opposite come first; then 0 and 1.
     """
     for node in _list_nodes(text, line):
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
@@ -160,7 +167,7 @@ def change_items(text: str, line: int) -> Iterator[str]:
 
 
 def _write_values(text: str, node: ast.expr, old: int) -> Iterator[str]:
-    for new in dict.fromkeys((old + 1, old - 1, -old, 0, 1, 2)):
+    for new in dict.fromkeys((old + 1, old - 1, -old, 0, 1)):
         if new != old:
             yield apply_edits(text, [(*span(text, node), str(new))])
 

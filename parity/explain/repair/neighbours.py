@@ -6,6 +6,7 @@ that one slip of the hand undoes: exchanged names, another index, another functi
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from parity.network.graph import Graph, Node
 MAX_NEIGHBOURS = 400
 """How many changes of the source are listed for one cause."""
 MAX_PER_LINE = 120
+NEAREST = 3
+"""How many lines of a cause come before those around them."""
 
 _PLACE = re.compile(r"([^\s():]+\.py):(\d+)")
 
@@ -44,19 +47,24 @@ def list_neighbours(
     reference = _read_reference(state, row, repair, reference_texts)
     seen: set[str] = set(files.texts.values())
     count = 0
-    for file, line in places:
+    # All of what is likely on the lines that a cause names, then the same around them.
+    nearest, further = places[:NEAREST], places[NEAREST:]
+    passes = [
+        (lister, place)
+        for group in (nearest, further)
+        for lister in (_list_likely, _list_further)
+        for place in group
+    ]
+    for lister, (file, line) in passes:
         text = files.texts[file]
-        own = 0
-        for changed in _list_changes(text, line, graph.framework, reference):
-            if changed in seen:
+        changes = lister(text, line, graph.framework, reference)
+        for changed in itertools.islice(changes, MAX_PER_LINE):
+            if changed in seen or parse(changed) is None:
                 continue
             seen.add(changed)
-            if parse(changed) is None:
-                continue
-            own += 1
             count += 1
-            if own > MAX_PER_LINE or count > MAX_NEIGHBOURS:
-                break
+            if count > MAX_NEIGHBOURS:
+                return
             yield file, changed
 
 
@@ -89,27 +97,41 @@ def find_named(text: str, sources: Iterable[str]) -> list[tuple[str, int]]:
     return [(known[name], int(line)) for name, line in _PLACE.findall(text) if name in known]
 
 
-def _list_changes(
+def list_changes(
+    text: str, line: int, framework: str, reference: ReferenceCode | None = None
+) -> Iterator[str]:
+    """Yield the source with one line changed, the likeliest first; some are no Python."""
+    yield from _list_likely(text, line, framework, reference)
+    yield from _list_further(text, line, framework, reference)
+
+
+def _list_likely(
     text: str, line: int, framework: str, reference: ReferenceCode | None
 ) -> Iterator[str]:
-    functions: Sequence[str] = ()
+    """Yield the changes of which a line has few."""
     yield from exchanges.exchange_targets(text, line)
-    yield from exchanges.change_arithmetic(text, line)
     yield from exchanges.change_flags(text, line)
-    if reference is not None:
-        functions = reference.list_functions(framework)
-        yield from transplants.transplant_values(text, line, framework, reference)
     yield from transplants.repeat_for_tile(text, line)
     yield from insertions.insert_mask(text, line, framework)
     yield from insertions.pad_explicitly(text, line)
+    if reference is not None:
+        yield from transplants.transplant_values(text, line, framework, reference)
+    yield from exchanges.change_arithmetic(text, line)
     yield from reshapes.reorder_split(text, line)
     yield from exchanges.exchange_subscripts(text, line)
     yield from exchanges.exchange_calls(text, line)
     yield from exchanges.change_slices(text, line)
+
+
+def _list_further(
+    text: str, line: int, framework: str, reference: ReferenceCode | None
+) -> Iterator[str]:
+    functions: Sequence[str] = ()
     yield from exchanges.exchange_parts(text, line)
     if reference is not None:
-        yield from transplants.transplant_calls(text, line, framework, reference)
+        functions = reference.list_functions(framework)
         yield from insertions.insert_arithmetic(text, line, reference.list_arithmetic())
+        yield from transplants.transplant_calls(text, line, framework, reference)
         yield from insertions.insert_function(text, line, framework, functions)
     yield from exchanges.change_items(text, line)
     yield from exchanges.exchange_names(text, line)
