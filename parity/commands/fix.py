@@ -236,15 +236,15 @@ class _Repairer:
             return self._refuse(candidate, error)
 
     def _describe_search(self) -> str:
-        """Return what was tried, as the end of a sentence; empty where nothing was."""
-        if not (self.comparisons or self._screen.runs):
-            return ""
-        runs = (
-            f"{self._screen.runs} changes of the source were run and " if self._screen.runs else ""
-        )
-        changed = "changed model was" if self.comparisons == 1 else "changed models were"
-        end = "" if self._may_go_on() else "; the search ended at its limit"
-        return f"; {runs}{self.comparisons} {changed} compared{end}"
+        """Return what was tried, as the end of a sentence, and whether that was all."""
+        found = []
+        if self._screen.runs:
+            found.append(f"{self._screen.runs} changes of the source were run")
+        if self.comparisons:
+            many = "s were" if self.comparisons > 1 else " was"
+            found.append(f"{self.comparisons} changed model{many} compared")
+        said = f"; {' and '.join(found)}" if found else ""
+        return said if self._may_go_on() else f"{said}; the search ended at its limit"
 
     def _refuse(self, candidate: Candidate, error: ParityError) -> Repaired:
         """Return that a changed model cannot be compared; raise the error of the given one.

@@ -157,7 +157,7 @@ class Screen:
             written.append(paths)
         try:
             answer = child.call(
-                "run_alternatives",
+                "run_replaced_sources",
                 reference=parse_reference(reference).to_json(),
                 alternatives=written,
                 inputs=str(model.input_file),

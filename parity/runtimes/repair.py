@@ -23,7 +23,7 @@ class RepairOperations:
                 texts[file] = stream.read()
         user_code.replace_sources(texts)
 
-    def run_alternatives(
+    def run_replaced_sources(
         self,
         *,
         reference: Mapping[str, Any],
@@ -41,12 +41,12 @@ class RepairOperations:
         """
         return {
             "runs": [
-                self._run_alternative(reference, each, inputs, weights, trust, custom_objects)
+                self._run_replaced(reference, each, inputs, weights, trust, custom_objects)
                 for each in alternatives
             ]
         }
 
-    def _run_alternative(
+    def _run_replaced(
         self,
         reference: Mapping[str, Any],
         texts: Mapping[str, str],

@@ -32,7 +32,7 @@ class Net(nn.Module):
         x = torch.tanh(self.one(x)) * torch.cos(torch.arange(8.0) / 3)
         y = self.other(x)
         a, b = torch.sigmoid(y).chunk(2, dim=1)
-        feats = [a * b, b]
+        feats = [a * torch.sin(b), b]
         x = a + 2.0 * torch.tanh(feats[0] / 2.0)
         return self.head(x)
 

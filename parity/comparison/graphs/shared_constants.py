@@ -60,10 +60,9 @@ def _list_numbers(graph: Graph) -> Iterator[float]:
     """Yield the numbers of operations, and what a division by one multiplies with."""
     for node in graph.nodes:
         for value in (*node.constants.values(), *node.hyper.values()):
-            flat = value if isinstance(value, list) else [value]
-            for each in flat:
-                if isinstance(each, float):
-                    yield from _with_inverse(each)
+            # Tables are read in float64: the record has them in float32.
+            if isinstance(value, float):
+                yield from _with_inverse(value)
         if node.kind == ATTENTION and node.hyper.get("scale") is None:
             # The scale that the operation has where none is stated.
             yield from _with_inverse(graph.tensors[node.inputs[0]].shape[-1] ** -0.5)

@@ -25,7 +25,7 @@ MAX_NEIGHBOURS = 400
 """How many changes of the source are listed for one cause."""
 MAX_PER_LINE = 120
 NEAREST = 3
-"""How many lines of a cause come before those around them."""
+"""On how many lines the reference's expressions are tried before anything else."""
 
 _PLACE = re.compile(r"([^\s():]+\.py):(\d+)")
 
@@ -47,17 +47,16 @@ def list_neighbours(
     reference = _read_reference(state, row, repair, reference_texts)
     seen: set[str] = set(files.texts.values())
     count = 0
-    # All of what is likely on the lines that a cause names, then the same around them.
-    nearest, further = places[:NEAREST], places[NEAREST:]
+    # What is likely comes first, on the lines of the cause and then around them.
     passes = [
-        (lister, place)
-        for group in (nearest, further)
-        for lister in (_list_likely, _list_further)
-        for place in group
+        *((_list_likely, place, reference) for place in places[:NEAREST]),
+        *((_list_likely, place, None) for place in places[NEAREST:]),
+        *((_list_further, place, reference) for place in places),
+        *((_list_likely, place, reference) for place in places[NEAREST:]),
     ]
-    for lister, (file, line) in passes:
+    for lister, (file, line), code in passes:
         text = files.texts[file]
-        changes = lister(text, line, graph.framework, reference)
+        changes = lister(text, line, graph.framework, code)
         for changed in itertools.islice(changes, MAX_PER_LINE):
             if changed in seen or parse(changed) is None:
                 continue
