@@ -47,7 +47,7 @@ from parity.numerics.npz import load_npz, save_npz
 from parity.processes.children import Children
 from parity.processes.references import FILE, parse_reference
 from parity.report.graph_assembly import GraphFindings, assemble_graph_report
-from parity.report.model import Report
+from parity.report.model import Report, Verdict, decide_verdict
 
 Array = NDArray[Any]
 
@@ -618,12 +618,15 @@ class _Repairer:
         for number in range(UNSEEN_INPUTS + 1):
             with self._compare(candidate, request, unseen=number) as found:
                 state, runner, findings, report = found
-                is_same = report.levels["semantics"].outcome is Outcome.PASS
-                if report.ok and not is_same and findings.reference is not None:
-                    is_same = shares_constants = is_same_but_for_constants(
-                        state, runner, findings.reference, self.name
-                    )
-            if not report.ok or not is_same:
+                semantics = report.levels["semantics"]
+                if semantics.outcome is Outcome.FAIL and _differs_in_float64_alone(report):
+                    assert findings.reference is not None
+                    if is_same_but_for_constants(state, runner, findings.reference, self.name):
+                        shares_constants = True
+                        semantics = replace(semantics, outcome=Outcome.PASS)
+                        levels = {**report.levels, "semantics": semantics}
+                        report = replace(report, levels=levels, verdict=Verdict.PARITY)
+            if not report.ok or semantics.outcome is not Outcome.PASS:
                 return Repaired(
                     False,
                     changes=candidate.changes,
@@ -670,6 +673,15 @@ def _join_settings(repairs: Sequence[LayerRepair]) -> list[LayerRepair]:
         key: object = each.row if each.hyper and not each.kind else number
         found[key] = join_repairs(found[key], each) if key in found else each
     return list(found.values())
+
+
+def _differs_in_float64_alone(report: Report) -> bool:
+    """Return whether all but the level of float64 says that the models are the same."""
+    if not report.stages:
+        return False
+    levels = {name: level for name, level in report.levels.items() if name != "semantics"}
+    found = decide_verdict(subjects=report.subjects, levels=levels, stages=report.stages)
+    return found is Verdict.PARITY
 
 
 def _describe_repair(planned: ModelRepair) -> str:

@@ -62,7 +62,7 @@ def apply(tmp_path: Path, result: Repaired) -> str:
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
-        ("a, b = torch.sigmoid", "b, a = torch.sigmoid"),
+        pytest.param("a, b = torch.sigmoid", "b, a = torch.sigmoid", marks=pytest.mark.slow),
         pytest.param("2.0 * torch.tanh(feats[0] / 2.0)", "torch.tanh(feats[0])",
                      marks=pytest.mark.slow),
         pytest.param("feats[0]", "feats[1]", marks=pytest.mark.slow),
@@ -81,6 +81,7 @@ def test_a_repair_beside_a_rounded_table_is_accepted(tmp_path):
     assert result.shares_constants
 
 
+@pytest.mark.slow
 def test_a_difference_that_float32_hides_is_refused(tmp_path):
     hidden = NET.replace(COMPUTED, ROUNDED).replace(
         "return self", "x = x + 1e-9\n        return self"
