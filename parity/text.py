@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
@@ -12,6 +13,10 @@ LONGEST = 80
 
 _DIGEST = 64
 """Hexadecimal digits of a SHA-256."""
+
+
+_STYLES = re.compile(r"\x1b\[[0-9;]*m")
+"""The codes by which a terminal shows text bold or in colour; Keras's errors have some."""
 
 
 def quote(value: object) -> str:
@@ -32,7 +37,7 @@ def printable(name: str) -> str:
 
 def one_line(text: str, *, longest: int) -> str:
     """Return a text on one line: control characters escaped, cut after `longest` characters."""
-    flat = " ".join(text[: 4 * longest].split())
+    flat = " ".join(_STYLES.sub("", text[: 4 * longest]).split())
     safe = "".join(c if c.isprintable() else repr(c)[1:-1] for c in flat)
     return safe if len(safe) <= longest else f"{safe[: longest - 1]}…"
 

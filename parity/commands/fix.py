@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-import os
-import re
-import shutil
+import itertools
+import math
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -13,31 +13,41 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from parity import files, temporary
+from parity import temporary
 from parity.commands.compare_graphs import judge_models
+from parity.commands.repair_candidate import (
+    Candidate,
+    merge_texts,
+    read_text,
+    with_text,
+    with_weights,
+)
+from parity.commands.repair_files import RepairFiles, refuse_existing
+from parity.commands.repair_notes import ManualChanges, describe_rest
+from parity.commands.repair_preparation import RepairPreparation
+from parity.commands.repair_screen import Screen, Screened
 from parity.commands.values import Progress, no_progress
-from parity.comparison.graphs.inputs import InputArrays
-from parity.comparison.graphs.preparation import Preparation
-from parity.comparison.graphs.request import GraphRequest, GraphSubject
+from parity.comparison.graphs.request import GraphRequest
 from parity.comparison.graphs.runner import GraphRunner
-from parity.comparison.graphs.state import GraphState, SubjectModel
+from parity.comparison.graphs.shared_constants import is_same_but_for_constants
+from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import main_node
 from parity.comparison.results import Outcome
 from parity.comparison.settings import OWN
 from parity.errors import ChildError, OutputError, ParityError, UsageError
 from parity.explain.graph_layers import GraphFinding
 from parity.explain.repair.changes import LayerRepair, derive_repairs, join_repairs
+from parity.explain.repair.neighbours import list_neighbours
 from parity.explain.repair.plan import ModelRepair, plan_repair
-from parity.explain.repair.source import CallPlace, describe_edit, format_patch
+from parity.explain.repair.source import CallPlace
 from parity.explain.repair.source_files import SourceFiles
 from parity.numerics.npz import load_npz, save_npz
 from parity.processes.children import Children
-from parity.processes.references import FILE, WEIGHTS, parse_reference
+from parity.processes.references import FILE, parse_reference
 from parity.report.graph_assembly import GraphFindings, assemble_graph_report
-from parity.report.model import Report
+from parity.report.model import Report, Verdict, decide_verdict
 
 Array = NDArray[Any]
 
@@ -46,6 +56,27 @@ MAX_ROUNDS = 12
 
 MAX_ALTERNATIVES = 12
 """How many changes of the source are tried for one cause at one place of it, in one round."""
+
+MAX_NEARBY = 4
+"""How many changes that a run of the model suggests are compared for one cause, in one round."""
+
+MAX_COMPARISONS = 60
+"""How many changed models are compared in one search."""
+
+MAX_SECONDS = 240.0
+"""How long a search begins new runs and comparisons of changed models."""
+
+MAX_CAUSE_SECONDS = 110.0
+"""How much of that one cause may take."""
+
+MAX_UNEXPLAINED = 2
+"""For how many layers without a proved cause the changes around their lines are tried."""
+
+MAX_REFUSED = 2
+"""How many repairs that fail on other inputs are taken back for another one."""
+
+MAX_RETRY_SECONDS = 30.0
+"""How long another repair is searched after one was refused."""
 
 UNSEEN_INPUTS = 2
 """The number of inputs, other than the one of the search, on which a repair is accepted."""
@@ -71,20 +102,8 @@ class Repaired:
     """How the repaired model is named from now on."""
     report: Report | None = None
     """The last comparison: on an unseen input if it was accepted."""
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    """The subject as it is repaired so far; `reference` names it for a comparison."""
-
-    reference: str
-    texts: Mapping[str, str] = field(default_factory=dict)
-    """By source file, the text in its place."""
-    checkpoint: Path | None = None
-    model: Path | None = None
-    changes: tuple[str, ...] = ()
-    edit: str = ""
-    """The last edit of a source file, in words."""
+    shares_constants: bool = False
+    """Whether both are the same in float64 once constants that differ by a rounding are equal."""
 
 
 @dataclass
@@ -144,23 +163,55 @@ class _Repairer:
     folder: Path
     every: bool
     progress: Progress
-    by_hand: dict[str, None] = field(default_factory=dict)
+    by_hand: ManualChanges = field(default_factory=ManualChanges)
     tried: set[str] = field(default_factory=set)
+    comparisons: int = 0
+    """How many changed models have been compared."""
     _count: int = 0
     _round: _Round = field(default_factory=lambda: _Round(""))
     _failing: frozenset[str] = frozenset()
     """The layers that fail in the comparison of this round, those behind a wrong shape too."""
-    _in_parity: _Candidate | None = None
+    _in_parity: Candidate | None = None
     """The candidate that the last trial has found in parity."""
     _trials: Counter[tuple[str, str]] = field(default_factory=Counter)
     """How many changes were tried in this round, by cause and line."""
+    _started: float = field(default_factory=time.monotonic)
+    _cause_end: float = math.inf
+    _source: SourceFiles = field(default_factory=lambda: SourceFiles({}, {}))
+    """The user's source at the beginning of this round."""
+
+    def __post_init__(self) -> None:
+        self.name, _, reference = self.request.name_models()[1]
+        self._files = RepairFiles(reference, self.out)
+        self._screen = Screen(self.name, self.folder, self.progress, self._find_deadline)
+
+    def _find_deadline(self) -> float:
+        return min(self._started + MAX_SECONDS, self._cause_end)
 
     def run(self) -> Repaired:
-        name, _, reference = self.request.name_models()[1]
-        self.name = name
+        reference = self._files.reference
         if reference.form == FILE:
-            _refuse_existing(self._name_model(Path(reference.target).suffix))
-        candidate = _Candidate(reference.text)
+            refuse_existing(self._files.name_model(Path(reference.target).suffix))
+        refused: Repaired | None = None
+        for _ in range(MAX_REFUSED):
+            # Texts that were tried are not tried again, so that another repair is found.
+            found = self._search(Candidate(reference.text))
+            if found.accepted or not found.changes:
+                return found if found.accepted or refused is None else refused
+            refused = refused or found
+            if not self._may_go_on():
+                break
+            # Another repair of the same input is there at once, or seldom.
+            self._started = min(self._started, time.monotonic() - MAX_SECONDS + MAX_RETRY_SECONDS)
+        assert refused is not None
+        return refused
+
+    def _may_go_on(self) -> bool:
+        """Return whether further changed models may be run and compared."""
+        return self.comparisons < MAX_COMPARISONS and time.monotonic() < self._find_deadline()
+
+    def _search(self, candidate: Candidate) -> Repaired:
+        """Repair round by round, and judge what that has made."""
         rounds = MAX_ROUNDS if self.every else 1
         remaining = ""
         for _ in range(rounds):
@@ -174,16 +225,28 @@ class _Repairer:
             if changed is None:
                 break
             candidate = changed
-            for target, _ in self._name_files(candidate):
-                _refuse_existing(target)
+            for target, _ in self._files.name_files(candidate):
+                refuse_existing(target)
         if not candidate.changes:
-            return Repaired(False, by_hand=tuple(self.by_hand), remaining=remaining)
+            by_hand = self.by_hand.describe()
+            return Repaired(False, by_hand=by_hand, remaining=remaining + self._describe_search())
         try:
             return self._accept(candidate)
         except ParityError as error:
             return self._refuse(candidate, error)
 
-    def _refuse(self, candidate: _Candidate, error: ParityError) -> Repaired:
+    def _describe_search(self) -> str:
+        """Return what was tried, as the end of a sentence, and whether that was all."""
+        found = []
+        if self._screen.runs:
+            found.append(f"{self._screen.runs} changes of the source were run")
+        if self.comparisons:
+            many = "s were" if self.comparisons > 1 else " was"
+            found.append(f"{self.comparisons} changed model{many} compared")
+        said = f"; {' and '.join(found)}" if found else ""
+        return said if self._may_go_on() else f"{said}; the search ended at its limit"
+
+    def _refuse(self, candidate: Candidate, error: ParityError) -> Repaired:
         """Return that a changed model cannot be compared; raise the error of the given one.
 
         A helper function that constructs several layers, for example, takes a setting for all.
@@ -192,13 +255,13 @@ class _Repairer:
             raise error
         return Repaired(
             False,
-            by_hand=(*candidate.changes, *self.by_hand),
+            by_hand=(*candidate.changes, *self.by_hand.describe()),
             remaining=f"with these changes the model fails: {error}",
         )
 
     # One round -----------------------------------------------------------------------------------
 
-    def _improve(self, candidate: _Candidate) -> Repaired | tuple[_Candidate | None, str]:
+    def _improve(self, candidate: Candidate) -> Repaired | tuple[Candidate | None, str]:
         """Compare once; return the candidate with what that proved undone, or None and why not."""
         if candidate is self._in_parity:
             return None, ""
@@ -210,27 +273,70 @@ class _Repairer:
             if self.name not in state.models:
                 raise _failure(report, self.name)
             repairs = _derive(findings.explanations, self.name)
-            if not repairs:
-                base = state.reference.subject.name
-                return None, _describe_rest(report) + self._describe_weights(report, base)
-            planned = self._plan(state, runner, repairs)
-            # A checkpoint of a model that lacks a weight does not fit the one that has it: the
-            # values are those of the next comparison.
-            added = [each for each in planned if each.texts and each.adds_weights]
-            planned = added or planned
             # What had the wrong shape before was not judged by itself.
             hidden = {row for name, row in findings.followers if name == self.name}
             self._failing = _failing_rows(findings) | hidden
             self._trials.clear()
             changed = candidate
-            for each in planned:
-                if each.is_empty:
-                    self._note_by_hand(each)
-                    continue
-                changed = self._apply(state, runner, changed, each)
+            for each in self._order(self._plan(state, runner, repairs)):
+                changed = self._repair(state, runner, findings, changed, each)
                 if changed is self._in_parity:
                     break
-            return (None, _describe_rest(report)) if changed is candidate else (changed, "")
+            if changed is candidate and not self._suffix():
+                unexplained = _list_unexplained(findings, self.name, repairs)
+                for each in self._plan(state, runner, unexplained):
+                    changed = self._search_nearby(state, runner, findings, candidate, each)
+                    if changed is not candidate:
+                        break
+            if changed is not candidate:
+                return changed, ""
+            weights = (
+                "" if repairs else self._describe_weights(report, state.reference.subject.name)
+            )
+            return None, describe_rest(report) + weights
+
+    @staticmethod
+    def _order(planned: Sequence[ModelRepair]) -> Sequence[ModelRepair]:
+        """Return the repairs to make now.
+
+        A checkpoint of a model that lacks a weight does not fit the one that has it: the values are
+        those of the next comparison.
+        """
+        return [each for each in planned if each.texts and each.adds_weights] or planned
+
+    def _repair(
+        self,
+        state: GraphState,
+        runner: GraphRunner,
+        findings: GraphFindings,
+        candidate: Candidate,
+        planned: ModelRepair,
+    ) -> Candidate:
+        """Return the candidate with one repair; as it is where none is found, which is noted."""
+        changed, failure = candidate, ""
+        if len(planned.texts) > 1:
+            # One run of the model takes a part of the time of a comparison.
+            changed = self._search_nearby(state, runner, findings, candidate, planned, quick=True)
+        if changed is candidate and not planned.is_empty:
+            changed, failure = self._apply(state, runner, candidate, planned)
+        if changed is candidate and not planned.writes_file:
+            changed = self._search_nearby(state, runner, findings, candidate, planned)
+        if changed is candidate and not self._is_made(candidate, planned):
+            self.by_hand.add(planned, failure)
+        return changed
+
+    def _is_made(self, candidate: Candidate, planned: ModelRepair) -> bool:
+        """Return whether another layer's repair has changed what makes both."""
+        return any(
+            merge_texts(self._base(file), text, candidate.texts[file]) == candidate.texts[file]
+            and candidate.texts[file] != self._base(file)
+            for file, text in planned.texts
+            if file in candidate.texts
+        )
+
+    def _base(self, file: str) -> str:
+        """Return the text of a file at the beginning of this round."""
+        return self._round.texts.get(file) or read_text(Path(file))
 
     def _plan(
         self, state: GraphState, runner: GraphRunner, repairs: Sequence[LayerRepair]
@@ -251,6 +357,7 @@ class _Repairer:
             answer = child.call("find_constructors", paths=wanted)
             places = {p: CallPlace.from_json(each) for p, each in answer["places"].items()}
         source = SourceFiles(places, self._read_texts(places, self._round.texts))
+        self._source = source
         return [plan_repair(state, self.name, each, source, self._suffix()) for each in repairs]
 
     def _describe_weights(self, report: Report, base: str) -> str:
@@ -277,46 +384,35 @@ class _Repairer:
             if name not in found and "site-packages" not in name and Path(name).is_file():
                 # A source in another encoding than UTF-8 is left for the user to change.
                 with suppress(UnicodeDecodeError):
-                    found[name] = _read_text(Path(name))
+                    found[name] = read_text(Path(name))
         return found
 
     def _apply(
-        self, state: GraphState, runner: GraphRunner, candidate: _Candidate, planned: ModelRepair
-    ) -> _Candidate:
-        """Return the candidate with one repair, or as it is if the repair cannot be written."""
-        line = f"{planned.place}: {planned.repair.cause}: {planned.repair.text}"
-        changes = (*candidate.changes, line)
+        self, state: GraphState, runner: GraphRunner, candidate: Candidate, planned: ModelRepair
+    ) -> tuple[Candidate, str]:
+        """Return the candidate with one repair, or as it is and why the repair is not written."""
+        changes = (*candidate.changes, _describe_repair(planned))
         try:
             if planned.texts:
                 return self._choose_text(candidate, planned, changes)
-            return self._write_file(state, runner, candidate, planned, changes)
+            return self._write_file(state, runner, candidate, planned, changes), ""
         except ParityError as error:
-            self.by_hand[f"{line}. {planned.repair.remedy} (not written: {error})"] = None
-            return candidate
+            return candidate, f" (not written: {error})"
 
     def _choose_text(
-        self, candidate: _Candidate, planned: ModelRepair, changes: tuple[str, ...]
-    ) -> _Candidate:
+        self, candidate: Candidate, planned: ModelRepair, changes: tuple[str, ...]
+    ) -> tuple[Candidate, str]:
         """Return the candidate with the first text after which the layer is right."""
-        options: list[tuple[str, str]] = []
         key = planned.repair.cause, planned.line
         failure = ""
-        for file, text in planned.texts:
-            before = candidate.texts.get(file) or _read_text(Path(file))
-            base = self._round.texts.get(file) or _read_text(Path(file))
-            # The texts were made of the file as it was at the beginning of this round.
-            merged = _merge(base, text, before)
-            if merged == before and before != base:
-                # Another layer's repair has changed what makes both.
-                return candidate
-            if merged is not None and merged not in self.tried and (file, merged) not in options:
-                options.append((file, merged))
+        if self._is_made(candidate, planned):
+            return candidate, ""
+        options = self._merge_options(candidate, planned.texts)
         for file, text in options:
-            if self._trials[key] >= MAX_ALTERNATIVES:
+            if self._trials[key] >= MAX_ALTERNATIVES or not self._may_go_on():
                 break
             self._trials[key] += 1
-            tried = _with_text(candidate, file, text, changes)
-            self.tried.add(text)
+            tried = with_text(candidate, file, text, changes)
             try:
                 is_right, is_harmless = self._try(tried, planned.repair.row)
             except ParityError as error:
@@ -325,15 +421,82 @@ class _Repairer:
                 continue
             if is_right or (is_harmless and len(options) == 1):
                 # The only change there is may be one of two that the layer needs.
-                return tried
-        self._note_by_hand(planned, failure)
-        return candidate
+                return tried, ""
+        return candidate, failure
 
-    def _try(self, tried: _Candidate, row: str) -> tuple[bool, bool]:
+    def _merge_options(
+        self, candidate: Candidate, texts: Iterable[tuple[str, str]]
+    ) -> list[tuple[str, str]]:
+        """Return the texts with what the candidate has changed already, but for those tried.
+
+        They were made of the files as they were at the beginning of this round.
+        """
+        options: dict[tuple[str, str], None] = {}
+        for file, text in texts:
+            before = candidate.texts.get(file) or read_text(Path(file))
+            merged = merge_texts(self._base(file), text, before)
+            if merged is not None and merged != before and merged not in self.tried:
+                options[file, merged] = None
+        return list(options)
+
+    def _search_nearby(
+        self,
+        state: GraphState,
+        runner: GraphRunner,
+        findings: GraphFindings,
+        candidate: Candidate,
+        planned: ModelRepair,
+        *,
+        quick: bool = False,
+    ) -> Candidate:
+        """Return the candidate with a change of a line of the cause after which its layer is right.
+
+        The changes are run first; those whose outputs come near the reference's are compared, then,
+        unless the search is to be `quick`, those that bring them the nearest.
+        """
+        if self._suffix() or not self._may_go_on():
+            return candidate
+        seconds = MAX_CAUSE_SECONDS / 3 if quick else MAX_CAUSE_SECONDS
+        self._cause_end = time.monotonic() + seconds
+        try:
+            found = list_neighbours(
+                state, self.name, planned.repair, self._source, self._read_reference()
+            )
+            options = self._merge_options(candidate, itertools.chain(planned.texts, found))
+            run = self._screen.run(
+                state, runner, findings, candidate.reference, candidate.texts, options
+            )
+            changes = (*candidate.changes, _describe_repair(planned))
+            present = 0.0 if quick else self._screen.measure_present(state, findings)
+            for each in _select(run, present):
+                if not self._may_go_on():
+                    break
+                tried = with_text(candidate, each.file, each.text, changes)
+                with suppress(ParityError):
+                    if self._try(tried, planned.repair.row)[0]:
+                        return tried
+            return candidate
+        finally:
+            self._cause_end = math.inf
+
+    def _read_reference(self) -> dict[str, str]:
+        """Return the source of the model that is right, by its file, where that is known."""
+        reference = parse_reference(self.request.name_models()[0][2].text)
+        file = Path(reference.target)
+        if not reference.is_code or file.suffix != ".py":
+            return {}
+        with suppress(UnicodeDecodeError, OSError):
+            return {str(file.resolve()): read_text(file)}
+        return {}
+
+    def _try(self, tried: Candidate, row: str) -> tuple[bool, bool]:
         """Return whether a change makes a layer right, and whether it makes no other one wrong.
 
         Raises `ParityError` if the model then fails.
         """
+        self.comparisons += 1
+        self.tried.update(tried.texts.values())
+        self.progress(self.name, f"comparing change {self.comparisons}: {tried.edit}")
         with self._compare(tried, replace(self.request, explain=False)) as found:
             state, _, findings, report = found
             failing = _failing_rows(findings)
@@ -351,10 +514,10 @@ class _Repairer:
         self,
         state: GraphState,
         runner: GraphRunner,
-        candidate: _Candidate,
+        candidate: Candidate,
         planned: ModelRepair,
         changes: tuple[str, ...],
-    ) -> _Candidate:
+    ) -> Candidate:
         """Write a checkpoint or a model with one repair more, and return the candidate with it."""
         model = state.models[self.name]
         child = runner.children[model.subject.child]
@@ -367,7 +530,7 @@ class _Repairer:
         save_npz(weights, values)
         if suffix == ".onnx":
             source = candidate.model or Path(parse_reference(self._round.reference).target)
-            path = self.folder / f"{self._stem()}.{self._count}.onnx"
+            path = self.folder / f"{self._files.stem}.{self._count}.onnx"
             child.call(
                 "write_repaired",
                 source=str(source),
@@ -381,7 +544,7 @@ class _Repairer:
             settings = {name: dict(each) for name, each in self._round.settings.items()}
             for name, each in planned.settings.items():
                 settings.setdefault(name, {}).update(each)
-            path = self.folder / f"{self._stem()}.{self._count}{suffix}"
+            path = self.folder / f"{self._files.stem}.{self._count}{suffix}"
             child.call(
                 "write_changed_model",
                 path=str(path),
@@ -393,27 +556,21 @@ class _Repairer:
         if _copies_weights(self.request):
             raise UsageError(f"a checkpoint would hold those of --weights {self.request.weights}")
         ending = ".weights.h5" if model.graph.framework == "keras" else ".pth"
-        path = self.folder / f"{self._stem()}.{self._count}{ending}"
+        path = self.folder / f"{self._files.stem}.{self._count}{ending}"
         child.call("write_weights_file", path=str(path), weights=str(weights))
         self._round.weights = changed
         return replace(
             candidate,
             checkpoint=path,
-            reference=_with_weights(candidate.reference, path),
+            reference=with_weights(candidate.reference, path),
             changes=changes,
         )
-
-    def _note_by_hand(self, planned: ModelRepair, failure: str = "") -> None:
-        repair = planned.repair
-        where = f"{planned.place}: " if planned.place else ""
-        line = f" ({planned.line})" if planned.line else ""
-        self.by_hand[f"{where}{repair.cause}: {repair.text}. {repair.remedy}{line}{failure}"] = None
 
     # Comparisons ---------------------------------------------------------------------------------
 
     @contextmanager
     def _compare(
-        self, candidate: _Candidate, request: GraphRequest, *, unseen: int = 0
+        self, candidate: Candidate, request: GraphRequest, *, unseen: int = 0
     ) -> Iterator[tuple[GraphState, GraphRunner, GraphFindings, Report]]:
         """Compare the reference with a candidate; its children live until the end.
 
@@ -433,7 +590,7 @@ class _Repairer:
         self._round = _Round(candidate.reference, dict(candidate.texts))
         try:
             with Children(python=request.python, timeout=request.timeout) as children:
-                preparation = _RepairPreparation(
+                preparation = RepairPreparation(
                     request,
                     children,
                     folder,
@@ -451,121 +608,35 @@ class _Repairer:
             # A comparison may be made while the repairs of another one are planned.
             self._round = outer
 
-    def _accept(self, candidate: _Candidate) -> Repaired:
+    def _accept(self, candidate: Candidate) -> Repaired:
         """Judge a candidate on the request's input and on inputs that the search never saw.
 
         It is written if it is in parity on all of them.
         """
         request = replace(self.request, semantics=True, explain=False)
+        shares_constants = False
         for number in range(UNSEEN_INPUTS + 1):
-            with self._compare(candidate, request, unseen=number) as (_, _, _, report):
-                pass
-            semantics = report.levels["semantics"].outcome
-            if not report.ok or semantics is not Outcome.PASS:
+            with self._compare(candidate, request, unseen=number) as found:
+                state, runner, findings, report = found
+                semantics = report.levels["semantics"]
+                if semantics.outcome is Outcome.FAIL and _differs_in_float64_alone(report):
+                    assert findings.reference is not None
+                    if is_same_but_for_constants(state, runner, findings.reference, self.name):
+                        shares_constants = True
+                        semantics = replace(semantics, outcome=Outcome.PASS)
+                        levels = {**report.levels, "semantics": semantics}
+                        report = replace(report, levels=levels, verdict=Verdict.PARITY)
+            if not report.ok or semantics.outcome is not Outcome.PASS:
                 return Repaired(
                     False,
                     changes=candidate.changes,
-                    by_hand=tuple(self.by_hand),
-                    remaining=f"with these changes {_describe_rest(report)}",
+                    by_hand=self.by_hand.describe(),
+                    remaining=f"with these changes {describe_rest(report)}",
                     report=report,
                 )
-        paths, reference = self._write(candidate)
+        paths, reference = self._files.write(candidate)
         # In parity, nothing of what could not be written by itself is left to be done.
-        return Repaired(True, paths, candidate.changes, (), "", reference, report)
-
-    # Files ---------------------------------------------------------------------------------------
-
-    def _stem(self) -> str:
-        stem = self.request.name_models()[1][2].stem
-        return re.sub(r"[^A-Za-z0-9_.-]", "_", stem)
-
-    def _write(self, candidate: _Candidate) -> tuple[tuple[Path, ...], str]:
-        """Write the files of an accepted candidate; none of them may exist."""
-        planned = self._name_files(candidate)
-        for target, _ in planned:
-            _refuse_existing(target)
-        self.out.mkdir(parents=True, exist_ok=True)
-        for target, content in planned:
-            with files.atomic_write(target) as part:
-                if isinstance(content, Path):
-                    shutil.copyfile(content, part)
-                else:
-                    part.write_bytes(content.encode())
-        reference = self.request.name_models()[1][2].text
-        if candidate.model is not None:
-            reference = str(self._name_model(candidate.model.suffix))
-        if candidate.checkpoint is not None:
-            reference = _with_weights(reference, self._name_checkpoint(candidate.checkpoint))
-        return tuple(target for target, _ in planned), reference
-
-    def _name_files(self, candidate: _Candidate) -> list[tuple[Path, Path | str]]:
-        """Return the files that a candidate is written to, each with a file to copy or its text."""
-        planned: list[tuple[Path, Path | str]] = []
-        if candidate.model is not None:
-            planned.append((self._name_model(candidate.model.suffix), candidate.model))
-        if candidate.checkpoint is not None:
-            target = self._name_checkpoint(candidate.checkpoint)
-            planned.append((target, candidate.checkpoint))
-        patches = _name_patches(candidate.texts)
-        for file, text in candidate.texts.items():
-            name = os.path.relpath(file, _find_root(Path(file)))
-            patch = format_patch(_read_text(Path(file)), text, name.replace(os.sep, "/"))
-            planned.append((self.out / patches[file], patch))
-        return planned
-
-    def _name_model(self, suffix: str) -> Path:
-        return self.out / f"{self._stem()}.repaired{suffix}"
-
-    def _name_checkpoint(self, path: Path) -> Path:
-        ending = "".join(path.suffixes[-2:])
-        return self._name_model(ending if ending == ".weights.h5" else path.suffix)
-
-
-@dataclass
-class _RepairPreparation(Preparation):
-    """Loads the subject `name` with other texts of its source files, and keeps its constructors."""
-
-    texts: Mapping[str, str] = field(default_factory=dict)
-    name: str = ""
-    unseen: int = 0
-    """The seed of an input that takes the place of the request's; 0 for the request's own."""
-
-    def read_models(self) -> tuple[list[GraphSubject], GraphSubject, dict[str, SubjectModel]]:
-        subjects, reference, models = super().read_models()
-        if self.unseen:
-            model = models[reference.name]
-            rng = np.random.default_rng([self.request.seed, 101, self.unseen])
-            arrays = {name: _draw_like(each, rng) for name, each in model.inputs.arrays.items()}
-            inputs = InputArrays(arrays, f"other than the search's, seed {self.unseen}")
-            inputs.save(model.input_file)
-            models[reference.name] = replace(model, inputs=inputs)
-        return subjects, reference, models
-
-    def _load_in(
-        self, subject: GraphSubject
-    ) -> tuple[GraphSubject, dict[str, Any], dict[str, str]]:
-        reference = subject.reference
-        if subject.name == self.name and reference is not None and reference.is_code:
-            child = self.children[subject.child]
-            child.hello()
-            child.call("trace_constructors")
-            if self.texts:
-                others = {}
-                for number, (file, text) in enumerate(self.texts.items()):
-                    path = self.folder / f"source.{number}.py"
-                    path.write_bytes(text.encode())
-                    others[file] = str(path)
-                child.call("replace_sources", files=others)
-        return super()._load_in(subject)
-
-
-def _with_text(candidate: _Candidate, file: str, text: str, changes: tuple[str, ...]) -> _Candidate:
-    """Return a candidate with another text of a source file; the last change says what it is."""
-    before = candidate.texts.get(file) or _read_text(Path(file))
-    edit = describe_edit(before, text, Path(file).name)
-    changes = (*changes[:-1], f"{changes[-1]} ({edit})")
-    texts = {**candidate.texts, file: text}
-    return replace(candidate, texts=texts, changes=changes, edit=edit)
+        return Repaired(True, paths, candidate.changes, (), "", reference, report, shares_constants)
 
 
 def _derive(findings: Sequence[GraphFinding], name: str) -> list[LayerRepair]:
@@ -604,103 +675,47 @@ def _join_settings(repairs: Sequence[LayerRepair]) -> list[LayerRepair]:
     return list(found.values())
 
 
+def _differs_in_float64_alone(report: Report) -> bool:
+    """Return whether all but the level of float64 says that the models are the same."""
+    if not report.stages:
+        return False
+    levels = {name: level for name, level in report.levels.items() if name != "semantics"}
+    found = decide_verdict(subjects=report.subjects, levels=levels, stages=report.stages)
+    return found is Verdict.PARITY
+
+
+def _describe_repair(planned: ModelRepair) -> str:
+    said = f"{planned.repair.cause}: {planned.repair.text}".removesuffix(": ")
+    return f"{planned.place}: {said}" if planned.place else said
+
+
+def _select(run: Sequence[Screened], present: float) -> list[Screened]:
+    """Return the changes to compare: those near the reference, else those that are the nearest.
+
+    `present` is the error without a change, of which less than half must be left.
+    """
+    near = [each for each in run if each.is_near]
+    nearer = sorted(run, key=lambda each: each.error)
+    return (near or [each for each in nearer if 2 * each.error < present])[:MAX_NEARBY]
+
+
+def _list_unexplained(
+    findings: GraphFindings, name: str, repairs: Sequence[LayerRepair]
+) -> list[LayerRepair]:
+    """Return what stands for the first failing layers of a subject whose cause is not proved."""
+    known = {each.row for each in repairs}
+    rows = [each.row.name for each in findings.explanations if each.subject == name]
+    rows += [each.layer for each in findings.divergences if each.layer is not None]
+    return [
+        LayerRepair(name, row, "not-explained", "", "")
+        for row in dict.fromkeys(rows)
+        if row not in known
+    ][:MAX_UNEXPLAINED]
+
+
 def _failing_rows(findings: GraphFindings) -> frozenset[str]:
     return frozenset(each.layer for each in findings.divergences if each.layer is not None)
 
 
-def _describe_rest(report: Report) -> str:
-    """Return what is left of the differences, in one sentence."""
-    for failed in report.subjects.values():
-        if failed.failure:
-            return failed.failure
-    unexplained = [each for each in report.causes if each.cause == "not-explained"]
-    if unexplained:
-        layers = ", ".join(each.layer for each in unexplained[:3])
-        more = f" and {len(unexplained) - 3} more" if len(unexplained) > 3 else ""
-        return f"no cause is proved for {layers}{more}"
-    first = report.first_divergence
-    if first is not None:
-        return f"the models differ first at {first.layer or first.point}"
-    messages = [m for level in report.levels.values() if level.outcome is Outcome.FAIL
-                for m in level.messages]  # fmt: skip
-    return messages[0] if messages else "the models differ"
-
-
 def _failure(report: Report, name: str) -> ParityError:
     return ChildError(f"{name}: {report.subjects[name].failure or 'cannot be run'}")
-
-
-def _draw_like(array: Array, rng: np.random.Generator) -> Array:
-    """Return other values of an input: noise of its mean and spread, or integers of its range."""
-    if array.dtype.kind == "f":
-        spread = float(array.std()) or 1.0
-        noise = float(array.mean()) + spread * rng.standard_normal(array.shape)
-        return np.asarray(noise, array.dtype)
-    if array.dtype.kind == "b":
-        return rng.permuted(array.reshape(-1)).reshape(array.shape)
-    low, high = int(array.min(initial=0)), int(array.max(initial=0))
-    return rng.integers(low, high + 1, array.shape).astype(array.dtype)
-
-
-def _with_weights(reference: str, path: Path) -> str:
-    """Return a reference whose option `weights` is this file."""
-    parsed = parse_reference(reference)
-    text = reference
-    if WEIGHTS in parsed.options:
-        text = re.sub(rf",\s*{WEIGHTS}=[^,]*", "", reference)
-    return f"{text},{WEIGHTS}={path}"
-
-
-def _read_text(path: Path) -> str:
-    with path.open(encoding="utf-8", newline="") as stream:
-        return stream.read()
-
-
-def _merge(base: str, changed: str, other: str) -> str | None:
-    """Return `other`, which was made of `base` too, with the change from `base` to `changed`.
-
-    None where both changed the same lines.
-    """
-    if base == other:
-        return changed
-    first, second, third = (text.splitlines(keepends=True) for text in (base, changed, other))
-    if not len(first) == len(second) == len(third):
-        return None
-    merged = []
-    for old, new, line in zip(first, second, third, strict=True):
-        if old != new and old != line and new != line:
-            return None
-        merged.append(new if old != new else line)
-    return "".join(merged)
-
-
-def _name_patches(sources: Iterable[str]) -> dict[str, str]:
-    """Return, by source file, a patch's name that no other has: `blocks.patch`, `blocks.2.patch`.
-
-    A name that differs from another one in upper and lower case alone is taken too.
-    """
-    names: dict[str, str] = {}
-    taken: set[str] = set()
-    for file in sources:
-        name, number = f"{Path(file).stem}.patch", 1
-        while name.casefold() in taken:
-            number += 1
-            name = f"{Path(file).stem}.{number}.patch"
-        taken.add(name.casefold())
-        names[file] = name
-    return names
-
-
-def _refuse_existing(path: Path) -> None:
-    """Raise `OutputError` for a file that would be replaced."""
-    if path.exists():
-        raise OutputError(f"{path}: exists already; give another --out")
-
-
-def _find_root(file: Path) -> Path:
-    """Return the folder from which a file's patch is applied: its repository's, else its own."""
-    for folder in file.parents:
-        if (folder / ".git").exists():
-            return folder
-    cwd = Path.cwd()
-    return cwd if file.is_relative_to(cwd) else file.parent

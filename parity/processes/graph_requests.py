@@ -65,7 +65,8 @@ class GraphRunRequest:
     to write, with `manifest`. `feed` is a capture of the reference: after each point's tensor is
     captured, it is replaced by the reference's, so that every part between two points shows only
     its own error; but for those named in `unfed`, which keep the subject's own. `precision` is one
-    of `parity.numerics.floor.PRECISION_FACTORS`.
+    of `parity.numerics.floor.PRECISION_FACTORS`. `constants` is
+    an `.npz` file of the reference's constants, "values": see `runtimes.constants`.
     """
 
     inputs: str
@@ -76,6 +77,7 @@ class GraphRunRequest:
     unfed: tuple[str, ...] = ()
     device: str = "cpu"
     precision: str = "float32"
+    constants: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain data."""
@@ -88,6 +90,7 @@ class GraphRunRequest:
             "unfed": list(self.unfed),
             "device": self.device,
             "precision": self.precision,
+            "constants": self.constants,
         }
 
     @classmethod

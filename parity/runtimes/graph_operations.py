@@ -25,6 +25,7 @@ from parity.processes.graph_requests import (
     GraphRunRequest,
     TensorPoint,
 )
+from parity.runtimes.constants import use_constants
 from parity.runtimes.devices import require_output_on
 from parity.runtimes.export import (
     convert_export_errors,
@@ -159,7 +160,9 @@ class GraphOperations(GraphFramework):
         model = self._find_copy(request.precision, request.device)
         if request.precision == "float64":
             inputs = {name: _widen(array) for name, array in inputs.items()}
+        constants = None if request.constants is None else load_npz(request.constants)["values"]
         with (
+            use_constants(constants),
             capture.CaptureWriter(Path(request.out), request.manifest) as writer,
             _open_feed(request.feed) as feed,
         ):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from parity.errors import UsageError
+from parity.numerics.npz import load_npz, save_npz
 from parity.runtimes import user_code
 from parity.runtimes.constructors import Place
 
@@ -21,6 +22,67 @@ class RepairOperations:
             with open(other, encoding="utf-8", newline="") as stream:
                 texts[file] = stream.read()
         user_code.replace_sources(texts)
+
+    def run_replaced_sources(
+        self,
+        *,
+        reference: Mapping[str, Any],
+        alternatives: Sequence[Mapping[str, str]],
+        inputs: str,
+        weights: str,
+        trust: Sequence[str] = (),
+        custom_objects: str | None = None,
+    ) -> dict[str, Any]:
+        """Run a model with each of `alternatives` in place of its source files, one after another.
+
+        An alternative is, by source file, a file with its text; `inputs` and `weights` are `.npz`
+        files. Return "runs", one an alternative: the "outputs", by name the `.npz` file beside the
+        first text, or the "error". A weight that an alternative lacks is left out.
+        """
+        return {
+            "runs": [
+                self._run_replaced(reference, each, inputs, weights, trust, custom_objects)
+                for each in alternatives
+            ]
+        }
+
+    def _run_replaced(
+        self,
+        reference: Mapping[str, Any],
+        texts: Mapping[str, str],
+        inputs: str,
+        weights: str,
+        trust: Sequence[str],
+        custom_objects: str | None,
+    ) -> dict[str, Any]:
+        runtime: Any = self
+        out = f"{next(iter(texts.values()))}.outputs.npz"
+        user_code.forget_user_modules()
+        getattr(runtime, "clear_framework_state", lambda: None)()
+        try:
+            self.replace_sources(files=texts)
+            runtime.load_reference(reference=reference, trust=trust, custom_objects=custom_objects)
+            given = load_npz(inputs)
+            graph = runtime.record(given)
+            known = runtime.read_parameters()
+            runtime.write_parameters(
+                {
+                    name: value
+                    for name, value in load_npz(weights).items()
+                    if name in known and known[name].shape == value.shape
+                }
+            )
+            found: dict[str, Any] = {}
+            tensors = {port.tensor: port.name for port in graph.outputs}
+
+            def keep(tensor: str, array: Any) -> None:
+                found[tensors[tensor]] = array
+
+            runtime.run_tensors(given, set(tensors), keep)
+            save_npz(out, found)
+        except Exception as error:  # noqa: BLE001 - most alternatives are wrong
+            return {"error": f"{type(error).__name__}: {error}".partition("\n")[0]}
+        return {"outputs": out}
 
     def trace_constructors(self) -> None:
         """From now on, keep where each layer is constructed."""

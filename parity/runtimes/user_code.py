@@ -94,6 +94,17 @@ def replace_sources(files: Mapping[str, str]) -> None:
         SourceFileLoader.get_code = get_code  # type: ignore[assignment, method-assign]
 
 
+def forget_user_modules() -> None:
+    """Forget the imported modules of the user's own files: they are run again when they are used.
+
+    Those of Python, of installed packages and of parity stay.
+    """
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file is not None and name != "__main__" and not _is_foreign(file):
+            del sys.modules[name]
+
+
 def load_custom_objects(path: str) -> ModuleType:
     """Import a script for the classes and functions in it; raises `UsageError`."""
     with _running(f"--custom-objects {path}", path):

@@ -343,7 +343,7 @@ def test_a_checkpoint_is_not_written_with_copied_weights(right, tmp_path):
     made._round = fixing._Round(f"{right}:net")
     planned = SimpleNamespace(weights={"a": np.ones(1, np.float32)}, settings={}, edits=())
     with pytest.raises(UsageError, match="--weights random"):
-        made._write_file(state, runner, fixing._Candidate(f"{right}:net"), planned, ())
+        made._write_file(state, runner, fixing.Candidate(f"{right}:net"), planned, ())
     assert not asked
 
 
@@ -365,12 +365,17 @@ def test_a_repair_is_judged_on_the_users_input_and_on_two_others(
             None,
             None,
             SimpleNamespace(
-                ok=ok, levels={"semantics": level}, subjects={}, causes=(), first_divergence=None
+                ok=ok,
+                levels={"semantics": level},
+                subjects={},
+                causes=(),
+                first_divergence=None,
+                stages=(),
             ),
         )
 
     monkeypatch.setattr(fixing._Repairer, "_compare", compare)
-    repaired = made._accept(fixing._Candidate(f"{right}:net", changes=("a change",)))
+    repaired = made._accept(fixing.Candidate(f"{right}:net", changes=("a change",)))
     assert repaired.accepted == (failing is None)
     assert judged == list(range(3 if failing is None else failing + 1))
 
@@ -384,14 +389,14 @@ def test_a_comparison_within_a_round_leaves_the_round_as_it_was(right, tmp_path,
     run = SimpleNamespace(run=lambda: None)
     requests = []
     monkeypatch.setattr(
-        fixing, "_RepairPreparation", lambda request, *_, **__: requests.append(request) or run
+        fixing, "RepairPreparation", lambda request, *_, **__: requests.append(request) or run
     )
     monkeypatch.setattr(fixing, "GraphRunner", lambda *_: None)
     monkeypatch.setattr(fixing, "judge_models", lambda *_: (None, None))
     monkeypatch.setattr(fixing, "assemble_graph_report", lambda *_: None)
     made = repairer(tmp_path, right)
-    first = fixing._Candidate(f"{right}:net", {"a.py": "one"})
-    second = fixing._Candidate(f"{right}:net,weights=other.pth", {"a.py": "two"})
+    first = fixing.Candidate(f"{right}:net", {"a.py": "one"})
+    second = fixing.Candidate(f"{right}:net,weights=other.pth", {"a.py": "two"})
     with made._compare(first, made.request):
         made._round.weights["kernel"] = np.ones(1)
         before = made._round
@@ -443,7 +448,7 @@ def test_two_sources_of_one_name_have_two_patches(right, tmp_path):
         file.write_text(f"{folder} = 1\n")
         texts[str(file)] = f"{folder} = 2\n"
     made = repairer(tmp_path, right)
-    paths, _ = made._write(fixing._Candidate(f"{right}:net", texts))
+    paths, _ = made._files.write(fixing.Candidate(f"{right}:net", texts))
     assert [path.name for path in paths] == ["blocks.patch", "blocks.2.patch"]
     assert "+a = 2" in paths[0].read_text()
     assert "+b = 2" in paths[1].read_text()
@@ -484,7 +489,7 @@ def test_an_output_that_exists_is_refused_before_any_comparison(right, tmp_path,
 
 def test_a_patch_that_exists_is_refused_before_the_next_round(right, tmp_path, monkeypatch):
     made = repairer(tmp_path, right)
-    changed = fixing._Candidate(f"{right}:net", {str(right): "other\n"}, changes=("a change",))
+    changed = fixing.Candidate(f"{right}:net", {str(right): "other\n"}, changes=("a change",))
     rounds = []
     monkeypatch.setattr(
         fixing._Repairer, "_improve", lambda self, found: (rounds.append(found) or changed, "")

@@ -81,7 +81,12 @@ def fix(
         if repaired.reference and repaired.files:
             stdout.print(
                 "accepted: in parity in float32 and in float64, on the input of the search and on "
-                "inputs that it never saw",
+                "inputs that it never saw"
+                + (
+                    ", with constants that differ by a rounding of float32 made equal in float64"
+                    if repaired.shares_constants
+                    else ""
+                ),
                 markup=False,
             )
         elif not repaired.accepted:

@@ -115,10 +115,12 @@ class GraphRunner:
         feed: Path | None = None,
         unfed: Collection[str] = (),
         precision: str | None = None,
+        constants: Path | None = None,
     ) -> SubjectCapture:
         """Run one subject at the points; with `feed` every part reads the reference's tensors.
 
-        The rows in `unfed` keep the subject's own.
+        The rows in `unfed` keep the subject's own. With `constants` its constants have the
+        reference's values: see `GraphRunRequest`.
         """
         model = self.state.models[name]
         self.progress(name, "running")
@@ -133,6 +135,7 @@ class GraphRunner:
             unfed=tuple(sorted(unfed)),
             device=model.subject.device,
             precision=precision,
+            constants=None if constants is None else str(constants),
         )
         facts = self.children[model.subject.child].call("run_graph", **request.to_json())
         return SubjectCapture(path, facts)

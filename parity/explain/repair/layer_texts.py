@@ -56,8 +56,8 @@ def _change_arguments(
     node: Node, files: SourceFiles, arguments: Mapping[str, Any]
 ) -> Iterator[tuple[str, str]]:
     """Yield the text with other arguments where the layer of a node is constructed."""
-    place = files.places.get(node.path)
-    if place is not None and place.file in files.texts:
+    place = files.find_layer_class(node, next(iter(arguments), ""))
+    if place is not None:
         text = sources.change_constructor(files.texts[place.file], place, arguments)
         if text is not None:
             yield place.file, text
@@ -242,8 +242,8 @@ def _same_rank(made: str, wanted: str) -> str:
 
 def _remove_activation(node: Node, files: SourceFiles, framework: str) -> Iterator[tuple[str, str]]:
     found = kinds.get(node.kind)
-    place = files.places.get(node.path)
-    if place is not None and place.file in files.texts:
+    place = files.find_layer_class(node, "activation")
+    if place is not None:
         text = files.texts[place.file]
         changed = None
         if place.made in getattr(found, framework):
@@ -269,8 +269,8 @@ def _add_activation(
 ) -> Iterator[tuple[str, str]]:
     kind = kinds.get(missing.kind)
     if framework == "keras":
-        place = files.places.get(before.path)
-        if place is not None and kind.keras_functions and place.file in files.texts:
+        place = files.find_layer_class(before, "activation")
+        if place is not None and kind.keras_functions:
             arguments = {"activation": kind.keras_functions[0]}
             text = sources.change_constructor(files.texts[place.file], place, arguments)
             if text is not None:

@@ -16,6 +16,7 @@ from parity.explain.repair.arguments import to_arguments, to_attributes
 from parity.explain.repair.chains import Chains, is_activation
 from parity.explain.repair.changes import LayerRepair
 from parity.explain.repair.layer_texts import plan_layer_texts
+from parity.explain.repair.neighbours import find_named
 from parity.explain.repair.source_files import (
     SourceFiles,
     find_siblings,
@@ -47,6 +48,11 @@ class ModelRepair:
     """Whether the changed source has a weight that the present one lacks."""
     line: str = ""
     """`net.py:12: the line as it is`, where the source is known."""
+
+    @property
+    def writes_file(self) -> bool:
+        """Whether a checkpoint or a model file is written, and no source is changed."""
+        return bool(self.weights or self.edits or self.settings) and not self.texts
 
     @property
     def is_empty(self) -> bool:
@@ -91,8 +97,14 @@ def plan_repair(
         weights,
         texts=tuple(each for each in texts if each not in unchanged),
         adds_weights="bias" in repair.roles and node.find_parameter("bias") is None,
-        line=files.quote_line(node),
+        line=_quote_named(repair, files) or files.quote_line(node),
     )
+
+
+def _quote_named(repair: LayerRepair, files: SourceFiles) -> str:
+    """Return the line of the first operation of the subject that a cause names; else nothing."""
+    named = find_named(f"{repair.text} {repair.remedy}", files.texts)
+    return files.quote(*named[0]) if named else ""
 
 
 # Weights ------------------------------------------------------------------------------------------

@@ -44,10 +44,14 @@ class SourceFiles:
     def quote_line(self, node: Node) -> str:
         """Return the file, the number and the text of the line of a node; empty if not known."""
         line = self.find_line(node)
-        lines = [] if line is None else self.texts[line[0]].splitlines()
-        if line is None or not 0 < line[1] <= len(lines):
+        return "" if line is None else self.quote(*line)
+
+    def quote(self, file: str, line: int) -> str:
+        """Return the file's name, the number and the text of a line; empty if there is none."""
+        lines = self.texts[file].splitlines()
+        if not 0 < line <= len(lines):
             return ""
-        return f"{Path(line[0]).name}:{line[1]}: {lines[line[1] - 1].strip()}"
+        return f"{Path(file).name}:{line}: {lines[line - 1].strip()}"
 
 
 @dataclass(frozen=True)

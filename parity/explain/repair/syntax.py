@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import functools
 import io
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Edit = tuple[int, int, str]
@@ -33,9 +35,10 @@ def is_module(text: str, value: ast.expr) -> bool:
     return isinstance(value, ast.Name) and value.id in imported_names(text)
 
 
-def imported_names(text: str) -> dict[str, str]:
+@functools.lru_cache(maxsize=4)
+def imported_names(text: str) -> Mapping[str, str]:
     """Return what each imported name stands for, by the name."""
-    found = {}
+    found: dict[str, str] = {}
     tree = parse(text)
     for node in ast.walk(tree) if tree is not None else ():
         if isinstance(node, ast.Import):
@@ -62,16 +65,20 @@ def functional(text: str) -> str | None:
 
 def span(text: str, node: ast.expr | ast.keyword) -> tuple[int, int]:
     """Return the characters of a node; the columns of `ast` are bytes of UTF-8."""
-    lines = list(io.StringIO(text, newline=""))
-    starts = [0]
-    for line in lines:
-        starts.append(starts[-1] + len(line))
+    lines, starts = _split(text)
 
     def place(line: int, column: int) -> int:
         return starts[line - 1] + len(lines[line - 1].encode()[:column].decode(errors="ignore"))
 
     assert node.end_lineno is not None and node.end_col_offset is not None  # noqa: PT018
     return place(node.lineno, node.col_offset), place(node.end_lineno, node.end_col_offset)
+
+
+@functools.lru_cache(maxsize=4)
+def _split(text: str) -> tuple[list[str], list[int]]:
+    """Return the lines of a source and the character at which each starts."""
+    lines = list(io.StringIO(text, newline=""))
+    return lines, [0, *itertools.accumulate(map(len, lines))]
 
 
 def segment(text: str, node: ast.expr) -> str:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from parity.errors import PrecisionError
 from parity.network.arrays import REAL_DTYPES
 from parity.network.graph import PARAMETER
+from parity.runtimes.constants import has_constants, match_constants
 from parity.runtimes.keras import float64
 from parity.runtimes.keras.doors import Doors, find_functions, name_scope, require_doors
 from parity.runtimes.keras.events import Event, Operand, Output, WeightSource, name_operand
@@ -286,9 +287,21 @@ class Recorder:
         return tuple(changed) if isinstance(values, tuple) else changed
 
     def _widen_tensor(self, value: Any) -> Any:
+        if has_constants() and self._is_constant(value):
+            return self._tf.constant(match_constants(np.asarray(value)), self._tf.float64)
         if getattr(value, "dtype", None) == self._tf.float32 and self._tf.is_tensor(value):
             return self._tf.cast(value, self._tf.float64)
         return value
+
+    def _is_constant(self, value: Any) -> bool:
+        """Return whether a floating operand is neither data nor made of weights."""
+        if isinstance(value, np.ndarray | np.floating):
+            return bool(value.dtype in (np.float32, np.float64))
+        return (
+            isinstance(value, self._eager)
+            and value.dtype in (self._tf.float32, self._tf.float64)
+            and self._find_mark(value) is None
+        )
 
     def _narrow(self, tensor: Any) -> Any:
         """Return a tensor in float32, of which a model reads the bits."""

@@ -29,6 +29,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from parity.network.graph import PARAMETER
+from parity.runtimes.constants import has_constants, match_constants
 from parity.runtimes.torch import functions
 
 TORCH_FOLDER = str(Path(torch.__file__).resolve().parent)
@@ -149,6 +150,8 @@ class Recorder(TorchFunctionMode):
             func, args, kwargs = widen_casts(func, name, args, kwargs)
         tensors = find_tensors(args, kwargs)
         operands = tuple(map(self._describe, tensors))
+        if self._widen and has_constants() and not in_place:
+            args, kwargs = _share_constants(args, kwargs, operands)
         output = func(*args, **kwargs)
         if name.startswith("reversed "):
             name, args = name.removeprefix("reversed "), (args[1], args[0], *args[2:])
@@ -558,6 +561,20 @@ def widen_casts(
             for key, value in kwargs.items()
         }
     return func, args, kwargs
+
+
+def _share_constants(
+    args: Any, kwargs: dict[str, Any], operands: Sequence[Operand]
+) -> tuple[Any, dict[str, Any]]:
+    """Return the arguments of a function of data with the constants that the reference has."""
+    by_id = {
+        id(each.tensor): torch.from_numpy(match_constants(each.tensor.detach().cpu().numpy()))
+        for each in operands
+        if not each.id and each.weights is None and each.tensor.is_floating_point()
+    }
+    if not by_id or not any(each.id for each in operands):
+        return args, kwargs
+    return _replace_tensors(args, by_id), _replace_tensors(kwargs, by_id)
 
 
 def _empty_like(tensor: torch.Tensor) -> torch.Tensor:
