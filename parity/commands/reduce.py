@@ -351,8 +351,8 @@ class _Reducer:
         for side in (piece.reference, piece.subject):
             yield f"{side.subject} computes {', '.join(side.code.labels) or 'nothing'}"
         yield (
-            f"inside the models: error {trial.error:.3e}, floor {trial.floor:.3e} on the whole "
-            "input of the part"
+            f"the part alone, on the whole input that it has inside the models: error "
+            f"{trial.error:.3e}, floor {trial.floor:.3e}"
         )
         for cause in _list_proved(report, piece):
             yield f"proved: {cause.message}"

@@ -17,7 +17,7 @@ from parity.comparison.graphs.layout import channels_first, is_signal, move_chan
 from parity.comparison.graphs.points import GraphRow
 from parity.comparison.graphs.reference_tensors import ReferenceTensors
 from parity.comparison.graphs.state import GraphState
-from parity.comparison.graphs.structure import locate, main_node, with_padding
+from parity.comparison.graphs.structure import fold_padding, locate, main_node
 from parity.comparison.graphs.weights import gather_weight
 from parity.comparison.state import Criteria
 from parity.errors import WeightError
@@ -110,7 +110,7 @@ class GraphEvidence:
         model = self.state.models[subject]
         own = main_node(model.graph, row.nodes.get(subject, ()))
         if own is not None:
-            own = with_padding(model.graph, own)
+            own = fold_padding(model.graph, own)
             own = move_channels_first(model.graph, own, infer_axes(model.graph))
         return FailingLayer(
             row=Row(row.name, row.stage, row.kind, row.name, row.name, row.shape[1:]),
@@ -177,7 +177,7 @@ class GraphEvidence:
     def _evaluated_layer(self, node: Node, *, as_sum: bool = False) -> Layer | None:
         if kinds.find(node.kind) is None or not node.inputs or not node.outputs:
             return None
-        padded = with_padding(self.state.reference.graph, node)
+        padded = fold_padding(self.state.reference.graph, node)
         if all(tensor in self.reference_tensors for tensor in padded.inputs):
             # The other model may pad in the operation itself.
             node = padded

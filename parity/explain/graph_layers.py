@@ -43,7 +43,7 @@ from parity.explain.misread_search import restore_axes
 from parity.explain.proof import search
 from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import Layer, Transform
-from parity.explain.proof.region_statements import Form, RegionProof
+from parity.explain.proof.region_statements import DifferenceType, RegionProof
 from parity.explain.proof.search import Explanation
 from parity.explain.quantised_layers import describe_quantised, is_quantised
 from parity.explain.region_runs import RegionRuns
@@ -439,7 +439,7 @@ def _explain_regions(
                 for row, proof in proofs.items():
                     floor, actual = results[subject, row].floor, reader.read(row)
                     at = places[row]
-                    is_order = all(each.form is Form.ORDER for each in proof.statements)
+                    is_order = all(each.form is DifferenceType.ORDER for each in proof.statements)
                     if floor is not None and (is_order or not _reads_another(found[at])):
                         found[at] = _add_region(evidence, found[at], floor, actual, proof)
         except Exception as error:  # noqa: BLE001 - the verdict never depends on what explains it

@@ -21,7 +21,7 @@ from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import (
     TRAINING_ONLY,
     compare_settings,
-    with_padding,
+    fold_padding,
 )
 from parity.comparison.graphs.weights import transfer_weights
 from parity.errors import ParityError
@@ -35,12 +35,12 @@ from parity.explain.proof.region import (
     rearrange,
 )
 from parity.explain.proof.region_statements import (
-    Form,
+    DifferenceType,
     RegionProof,
     compare_constants,
-    state_difference,
+    describe_difference,
 )
-from parity.explain.proof.region_walk import Edit, Fragment, SettingDifference, Walk
+from parity.explain.proof.region_walk import Fragment, RegionWalk, SettingDifference, Substitution
 from parity.explain.proof.search import measure_in_floors
 from parity.explain.region_runs import INPUTS, RegionRuns
 from parity.network import kinds
@@ -70,9 +70,9 @@ MAX_FED = 1 << 25
 MAX_RUN_VALUES = 1 << 29
 """About the values that the reference's operations give in all rounds; two are always run."""
 
-_BY_RUN = "With it in the reference, on {inputs}"
-_BY_ORDER = "With them exchanged in the reference, on {inputs}"
-_BY_INPUTS = "All that it reads is the reference's, on {inputs}, and its output is not"
+_BY_RUN = "With this difference made in the reference, on {inputs}"
+_BY_ORDER = "With the two exchanged in the reference, on {inputs}"
+_BY_INPUTS = "Given the reference's inputs it gives another output, on {inputs}"
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def explain_regions(
     Raises the `ParityError` of a run.
     """
     name, subject = state.reference.subject.name, runs.subject
-    graphs = {each: _with_paddings(graph) for each, graph in
+    graphs = {each: _fold_paddings(graph) for each, graph in
               ((name, state.reference.graph), (subject, state.models[subject].graph))}  # fmt: skip
     fed = {each: runs.find_fed(each) for each in graphs}
     if runs.count_fed() > MAX_FED:
@@ -117,7 +117,7 @@ def explain_regions(
             side: Region(graph, each.row.tensors[side].tensor, fed[side], ({}, {}))
             for side, graph in graphs.items()
         }
-        if not _may_differ(regions[name], regions[subject]):
+        if not _have_operations(regions[name], regions[subject]):
             continue
         sizes = {side: _count_values(region) for side, region in regions.items()}
         if any(size > left[side] for side, size in sizes.items()):
@@ -144,7 +144,7 @@ def _count_rounds(graph: Graph) -> int:
     return min(MAX_ROUNDS, max(MAX_RUN_VALUES // max(INPUTS * values, 1), 2))
 
 
-def _may_differ(reference: Region, subject: Region) -> bool:
+def _have_operations(reference: Region, subject: Region) -> bool:
     """Return whether regions may differ in their operations; two that are too long do not."""
     return bool(reference.nodes) and bool(subject.nodes)
 
@@ -154,9 +154,9 @@ def _count_values(region: Region) -> int:
     return sum(int(np.prod(shape)) for shape in shapes)
 
 
-def _with_paddings(graph: Graph) -> Graph:
+def _fold_paddings(graph: Graph) -> Graph:
     """Return a graph whose operations pad what they read themselves, where they may."""
-    return replace(graph, nodes=tuple(with_padding(graph, node) for node in graph.nodes))
+    return replace(graph, nodes=tuple(fold_padding(graph, node) for node in graph.nodes))
 
 
 def _run_searches(
@@ -235,7 +235,7 @@ def _search_row(
     most = min(MAX_MOVEMENTS, _count_rounds(state.reference.graph))
     movements = _MovementRuns(runs, name, row.name, sides[name], sides[subject], most)
     evaluate = partial(_evaluate, sides[name], weights[0])
-    walk = Walk(sides[name], sides[subject], matches, compare, groups, movements, evaluate)
+    walk = RegionWalk(sides[name], sides[subject], matches, compare, groups, movements, evaluate)
     movements.walk = walk
     actual = [known[row.name] for known in values[subject]]
 
@@ -271,7 +271,7 @@ def _search_row(
                 statement = exchange.describe(has_own_weights=True)
                 return RegionProof((statement,), outputs[0], method)
     for edits in walk.list_hypotheses():
-        statements = [state_difference(walk, edit) for edit in edits]
+        statements = [describe_difference(walk, edit) for edit in edits]
         if any(statement is None for statement in statements):
             continue
         if not all(_has_equal_weights(state, walk, edit, subject) for edit in edits):
@@ -281,11 +281,14 @@ def _search_row(
             if _is_doubtful(walk, edits[0], sentences[edits[0]].form):
                 continue
             wanted = sides[name].values[0].get(sides[name].output, actual[0])
-            if actual[0].size != wanted.size and sentences[edits[0]].form is not Form.SETTING:
+            if (
+                actual[0].size != wanted.size
+                and sentences[edits[0]].form is not DifferenceType.SETTING
+            ):
                 # What is behind may make up for the shape.
                 continue
             method = _BY_INPUTS.format(inputs=inputs)
-            return RegionProof(tuple(sentences.values()), actual[0], method, is_run=False)
+            return RegionProof(tuple(sentences.values()), actual[0], method, is_measured=False)
         replaced = {edit: walk.arrange(edit) for edit in edits}
         trial = {e.reference: value for e, value in replaced.items() if value is not None}
         if len(trial) < len(edits):
@@ -346,7 +349,7 @@ def _evaluate(
     return found
 
 
-def _exchange(walk: Walk, exchange: Exchange) -> Generator[Trial, Outputs, Outputs]:
+def _exchange(walk: RegionWalk, exchange: Exchange) -> Generator[Trial, Outputs, Outputs]:
     """Yield the runs of the reference with two operations in the other order; return its output."""
     first, second = (values[exchange.source] for values in walk.reference.values)
     before, behind = exchange.reference
@@ -356,16 +359,19 @@ def _exchange(walk: Walk, exchange: Exchange) -> Generator[Trial, Outputs, Outpu
     return (yield Trial({before.inputs[0]: (one, two)}))
 
 
-def _is_doubtful(walk: Walk, edit: Edit, form: Form) -> bool:
+def _is_doubtful(walk: RegionWalk, edit: Substitution, form: DifferenceType) -> bool:
     """Return whether a difference that ends at the row itself, where no run proves it, is doubtful.
 
     Of two operations that do the same, what they read was put into the reference, and it did not
     give the subject's output.
     """
-    if form is Form.OTHER:
+    if form is DifferenceType.OTHER:
         # Several may be another way of writing the same ones, behind what no graph shows.
-        return walk.is_passed_by(edit) or max(map(_count_operations, walk.read_fragments(edit))) > 1
-    return form is Form.TENSOR
+        return (
+            walk.has_equal_producers(edit)
+            or max(map(_count_operations, walk.read_fragments(edit))) > 1
+        )
+    return form is DifferenceType.TENSOR
 
 
 def _count_operations(fragment: Fragment) -> int:
@@ -390,7 +396,9 @@ def _with_values(
     return replace(region, values=(first, second), move_channels=move_channels)
 
 
-def _has_equal_weights(state: GraphState, walk: Walk, edit: Edit, subject: str) -> bool:
+def _has_equal_weights(
+    state: GraphState, walk: RegionWalk, edit: Substitution, subject: str
+) -> bool:
     """Return whether the subject's fragment has the reference's weights, if both have any.
 
     Each must be what its partners in the reference make it.
@@ -441,13 +449,13 @@ class _MovementRuns:
     reference: Region
     subject: Region
     most: int = MAX_MOVEMENTS
-    walk: Walk | None = None
+    walk: RegionWalk | None = None
     _known: dict[tuple[str, ...], _CodedRuns | None] = field(default_factory=dict)
     """What both sides give, by the tensors that were replaced."""
 
     def __call__(
         self,
-        edit: Edit,
+        edit: Substitution,
         reference: Chain,
         subject: Chain,
         ends: Mapping[str, tuple[str, tuple[int, ...]]],
@@ -536,7 +544,7 @@ class _Comparison:
     def _find_table(
         region: Region, weights: Mapping[str, Array], node: Node, place: str
     ) -> Array | None:
-        """Return a constant of an operation, if it has several values that are known."""
+        """Return a constant of an operation, if its values are known."""
         known = region.values[0].get(node.constant_ids.get(place, ""))
         value = node.constants.get(place)
         if known is None and isinstance(value, dict):
@@ -553,6 +561,10 @@ def _compare_table(wanted: Array, own: Array) -> list[SettingDifference]:
     table = min(tables, key=lambda each: float(np.abs(each - wanted).sum()))
     wrong = np.argwhere(~np.isclose(table, wanted, rtol=1e-5, atol=0.0))
     at = tuple(int(index) for index in wrong[0])
-    more = f" ({len(wrong)} of {wanted.size} values differ)"
     name = f"the value at {list(at)} of the table of constants"
-    return [SettingDifference(name, f"{table[at]:g}", f"{wanted[at]:g}{more}")]
+    if len(wrong) == 1:
+        return [SettingDifference(name, f"{table[at]:g}", f"{wanted[at]:g}")]
+    # To set the one that is shown would leave the others.
+    expected = f"{wanted[at]:g} ({len(wrong)} of {wanted.size} values differ)"
+    remedy = "use the table of constants of the reference"
+    return [SettingDifference(name, f"{table[at]:g}", expected, remedy)]

@@ -14,7 +14,7 @@ import pytest
 from parity.explain import region_search
 from parity.explain.diagnosis import explain_by_region
 from parity.explain.proof import movements, region, region_statements, region_walk
-from parity.explain.proof.region_statements import Form
+from parity.explain.proof.region_statements import DifferenceType
 from parity.explain.region_runs import change_numbers, change_values
 from parity.explain.region_search import RegionRow, explain_regions, find_turn
 from parity.network import kinds
@@ -140,44 +140,44 @@ EXP = node("exp", "exp", "x")
         (
             [NORM, node("out", "exp", "norm")],
             [node("out", "exp", "x")],
-            Form.LEFT_OUT,
+            DifferenceType.LEFT_OUT,
             "`layer_norm` (norm.py:1) is left out before `exp` (out.py:1)",
         ),
         (
             [node("sum", "reduce_sum", "x", axes=[2], keepdims=True),
              node("div", "div", "x", "sum"), node("out", "exp", "div")],
             [node("out", "exp", "x")],
-            Form.LEFT_OUT,
+            DifferenceType.LEFT_OUT,
             "`reduce_sum` (sum.py:1) and `div` (div.py:1) are left out before `exp` (out.py:1)",
         ),
         (
             [EXP, node("out", "add", "exp", "z")],
             [EXP, node("abs", "abs", "z"), node("out", "add", "exp", "abs")],
-            Form.ADDED,
+            DifferenceType.ADDED,
             "It also computes `abs` (abs.py:1)",
         ),
         (
             [node("round", "round", "x"), node("out", "multiply", "round", constants={"1": 3.0})],
             [node("floor", "floor", "x"), node("out", "multiply", "floor", constants={"1": 3.0})],
-            Form.OTHER,
+            DifferenceType.OTHER,
             "It computes `floor` (floor.py:1), not `round` (round.py:1)",
         ),
         (
             [node("soft", "softmax", "x", axis=2), node("out", "exp", "soft")],
             [node("soft", "softmax", "x", axis=1), node("out", "exp", "soft")],
-            Form.SETTING,
+            DifferenceType.SETTING,
             "Axis is 1, not 2, in `softmax` (soft.py:1)",
         ),
         (
             [node("mul", "multiply", "x", constants={"1": 28.0}), node("out", "sin", "mul")],
             [node("mul", "multiply", "x", constants={"1": 27.0}), node("out", "sin", "mul")],
-            Form.SETTING,
+            DifferenceType.SETTING,
             "The number is 27, not 28, in `multiply` with 27 (mul.py:1)",
         ),
         (
             [EXP, node("sin", "sin", "x"), node("out", "add", "exp", "sin")],
             [EXP, node("sin", "sin", "exp"), node("out", "add", "exp", "sin")],
-            Form.TENSOR,
+            DifferenceType.TENSOR,
             "`sin` (sin.py:1) reads `exp` (exp.py:1), not the input `x` of the reference (the "
             "input `x` here)",
         ),
@@ -186,19 +186,19 @@ EXP = node("exp", "exp", "x")
              node("out", "add", "lift", "down")],
             [node("lift", "unsqueeze", "x", axes=[2]), node("down", "unsqueeze", "z", axes=[2]),
              node("out", "add", "lift", "down")],
-            Form.SETTING,
+            DifferenceType.SETTING,
             "Axes is [2], not [1], in `unsqueeze` (lift.py:1)",
         ),
         (
             [node("a", "sin", "x"), node("out", "exp", "a")],
             [node("take", "opaque", "x"), node("out", "exp", "take")],
-            Form.OTHER,
+            DifferenceType.OTHER,
             "`opaque` (take.py:1) gives other values than `sin` (a.py:1) of the same inputs",
         ),
         (
             [node("a", "sin", "x"), node("b", "abs", "a"), node("out", "exp", "b")],
             [node("c", "cos", "x"), node("d", "sigmoid", "c"), node("out", "exp", "d")],
-            Form.OTHER,
+            DifferenceType.OTHER,
             "It computes `cos` (c.py:1) and `sigmoid` (d.py:1) where the reference computes `sin` "
             "(a.py:1) and `abs` (b.py:1)",
         ),
@@ -292,7 +292,7 @@ def test_a_difference_is_found_before_what_is_written_in_two_ways():
     ]
     form, text = stated(reference, subject)
     assert (form, text) == (
-        Form.SETTING,
+        DifferenceType.SETTING,
         "The number is 2, not 3, in `multiply` with 2 (mul.py:1)",
     )
 
@@ -301,14 +301,17 @@ def test_the_last_of_two_equal_operations_is_left_out():
     first = [EXP, node("b", "sin", "exp")]
     reference = [*first, node("c", "sin", "b"), node("out", "abs", "c")]
     form, text = stated(reference, [*first, node("out", "abs", "b")])
-    assert (form, text) == (Form.LEFT_OUT, "`sin` (c.py:1) is left out before `abs` (out.py:1)")
+    assert (form, text) == (
+        DifferenceType.LEFT_OUT,
+        "`sin` (c.py:1) is left out before `abs` (out.py:1)",
+    )
 
 
 def test_tensors_that_are_equal_on_one_input_alone_are_two(monkeypatch):
     monkeypatch.setattr("tests.explain.test_region.OTHER", GIVEN)
     reference = [node("a", "sin", "x"), node("out", "exp", "a")]
     form, text = stated(reference, [node("a", "sin", "z"), node("out", "exp", "a")])
-    assert form is Form.TENSOR
+    assert form is DifferenceType.TENSOR
     assert "reads the input `z`, not the input `x`" in text
 
 
@@ -316,7 +319,7 @@ def test_values_in_another_order_are_not_another_tensor():
     turned = node("turn", "transpose", "x", perm=[0, 2, 1])
     reference = [turned, node("out", "add", "turn", "z")]
     proof, _ = explain(reference, [node("out", "add", "x", "z")])
-    assert proof is None or Form.TENSOR not in {each.form for each in proof.statements}
+    assert proof is None or DifferenceType.TENSOR not in {each.form for each in proof.statements}
 
 
 def test_a_large_difference_is_not_stated(monkeypatch):
@@ -344,13 +347,13 @@ def test_a_recurrent_layer_without_its_first_state():
         "kernel": draw(4 * size, 6, seed=1),
         "recurrent_kernel": draw(4 * size, size, seed=2),
     }
-    walk = region_walk.Walk(*_read_states(weights), lambda *_: [], {})
+    walk = region_walk.RegionWalk(*_read_states(weights), lambda *_: [], {})
     (edits, *_) = walk.list_hypotheses()
     (edit,) = edits
     assert (edit.reference, edit.subject) == ("state", "")
     assert all((each == 0).all() for each in walk.arrange(edit))
-    statement = region_statements.state_difference(walk, edit)
-    assert statement.form is Form.STATE
+    statement = region_statements.describe_difference(walk, edit)
+    assert statement.form is DifferenceType.STATE
     assert "begins with zeros, not with its initial state, `tanh` (state.py:1)" in statement.text
 
 
@@ -385,18 +388,18 @@ def test_a_setting_of_a_recurrent_layer_of_which_a_part_is_read(changed):
         ]
 
     difference = region_walk.SettingDifference("reset_after", "False", "True")
-    walk = region_walk.Walk(
+    walk = region_walk.RegionWalk(
         *sides,
         region.Matches(*sides, {"x": "x"}),
         lambda *pair: [difference] if pair[0].kind == "gru" else [],
         {},
         evaluate=evaluate_changed,
     )
-    statement = region_statements.state_difference(walk, region_walk.Edit("out", "gru"))
+    statement = region_statements.describe_difference(walk, region_walk.Substitution("out", "gru"))
     if changed:
-        assert statement is None or statement.form is not Form.SETTING
+        assert statement is None or statement.form is not DifferenceType.SETTING
     else:
-        assert statement.form is Form.SETTING
+        assert statement.form is DifferenceType.SETTING
         assert statement.text == "Reset_after is False, not True, in `GRU` (gru.py:1)"
 
 
@@ -418,8 +421,8 @@ def _read_states(weights):
 def test_a_proof_becomes_an_explanation_and_what_is_not_near_does_not():
     layer = pointwise("exp")
     failing = failing_layer(layer, np.exp(layer.inputs[0]) + 1.0)
-    statement = region_statements.Statement(
-        Form.ADDED, "It also computes `add` with 1", "leave it out"
+    statement = region_statements.DifferenceText(
+        DifferenceType.ADDED, "It also computes `add` with 1", "leave it out"
     )
     proof = region_statements.RegionProof((statement,), failing.actual, "With it")
     found = explain_by_region(replace(failing, region=proof))
@@ -460,7 +463,7 @@ def test_branches_that_meet_are_walked_once():
             nodes.append(node(f"a{at + 1}", "add", f"a{at}", f"s{at}"))
         return [*nodes, node("out", "exp", "a25")]
 
-    assert stated(build_steps("sin"), build_steps("cos"))[0] is Form.OTHER
+    assert stated(build_steps("sin"), build_steps("cos"))[0] is DifferenceType.OTHER
 
 
 def test_a_sum_of_a_tensor_and_what_is_made_of_it():
@@ -468,7 +471,7 @@ def test_a_sum_of_a_tensor_and_what_is_made_of_it():
     reference = [node("a", "sin", "x"), node("b", "sin", "a"), node("s", "add", "a", "b")]
     subject = [node("a", "cos", "x"), node("b", "sin", "a"), node("s", "add", "a", "b")]
     form, text = stated([*reference, node("out", "exp", "s")], [*subject, node("out", "exp", "s")])
-    assert form is Form.OTHER
+    assert form is DifferenceType.OTHER
     assert text.startswith("It computes `cos` (a.py:1), not `sin` (a.py:1)")
 
 
@@ -479,8 +482,8 @@ def test_an_operation_in_another_place_is_neither_left_out_nor_added():
     apart = [first, node("out", "exp", "a"), node("b", "tanh", "out"), node("later", "cos", "b")]
     assert explain(apart, before)[0] is None
     assert explain(before, apart)[0] is None
-    assert stated(behind[:2], before)[0] is Form.ADDED
-    assert stated(before, behind[:2])[0] is Form.LEFT_OUT
+    assert stated(behind[:2], before)[0] is DifferenceType.ADDED
+    assert stated(before, behind[:2])[0] is DifferenceType.LEFT_OUT
 
 
 def test_two_neighbouring_operations_in_the_other_order():
@@ -488,18 +491,18 @@ def test_two_neighbouring_operations_in_the_other_order():
     behind = [first, node("out", "exp", "a"), node("later", "cos", "out")]
     before = [first, node("b", "cos", "a"), node("out", "exp", "b")]
     assert stated(behind, before) == (
-        Form.ORDER,
+        DifferenceType.ORDER,
         "`cos` (b.py:1) comes before `exp` (out.py:1), the reference has `exp` (out.py:1) before "
         "`cos` (later.py:1)",
     )
     form, text = stated(before, behind)
-    assert form is Form.ORDER
+    assert form is DifferenceType.ORDER
     assert text.startswith("`exp` (out.py:1) comes before `cos` (later.py:1)")
     # Both are within the row.
     reference = [node("a", "exp", "x"), node("b", "cos", "a"), node("out", "sin", "b")]
     subject = [node("c", "cos", "x"), node("d", "exp", "c"), node("out", "sin", "d")]
     form, text = stated(reference, subject)
-    assert form is Form.ORDER
+    assert form is DifferenceType.ORDER
     assert text == ("It computes `cos` (c.py:1), then `exp` (d.py:1), in this order, the reference "
                     "`exp` (a.py:1), then `cos` (b.py:1)")  # fmt: skip
 
@@ -515,7 +518,7 @@ def test_an_operation_in_the_other_order_with_weights_of_its_own(equal):
     own = {} if equal else {"g": draw(6, seed=31)}
     proof, _ = explain(behind, before, weights=own)
     (statement,) = proof.statements
-    assert statement.form is Form.ORDER
+    assert statement.form is DifferenceType.ORDER
     assert ("has weights of its own" in statement.text) is not equal
 
 
@@ -525,7 +528,7 @@ def test_operations_are_not_in_the_other_order_if_the_exchange_does_not_give_the
     before = [node("a", "sin", "x"), node("b", "cos", "a"), node("c", "multiply", "b", "z"),
               node("out", "exp", "c")]  # fmt: skip
     proof, _ = explain(behind, before)
-    assert proof is None or proof.statements[0].form is not Form.ORDER
+    assert proof is None or proof.statements[0].form is not DifferenceType.ORDER
 
 
 def shape(name, tensor, *sizes):
@@ -578,7 +581,7 @@ EXP_C = node("out", "exp", "c")
 def test_values_that_are_moved_otherwise_are_one_difference(reference, subject, text):
     """In whatever operations it is written, and proved by numbers in the place of values."""
     form, found = stated(reference, subject)
-    assert form is Form.PLACES
+    assert form is DifferenceType.PLACES
     assert text.replace("… ,", "…,") in found
 
 
@@ -601,7 +604,7 @@ def test_pieces_of_a_tensor_that_is_read_elsewhere_too():
         node("j", "concat", "one", "two", axis=2), node("out", "exp", "j"),
     ]  # fmt: skip
     form, text = stated(reference, subject)
-    assert form is Form.PLACES
+    assert form is DifferenceType.PLACES
     assert text == (
         "`slice` (a.py:1) and `slice` (b.py:1) give the values in another order than `slice` "
         "(a.py:1) and `slice` (b.py:1): it takes 0, 2, 4, not 0, 1, 2, along axis 2 of the input "
@@ -619,7 +622,7 @@ def test_values_that_are_moved_alike_are_no_difference():
     assert explain([*CHAIN, EXP_C], [*other, EXP_C])[0] is None
     proof, _ = explain([*CHAIN, EXP_C], [*other, node("out", "sin", "c")])
     assert proof is not None
-    assert {each.form for each in proof.statements} == {Form.OTHER}
+    assert {each.form for each in proof.statements} == {DifferenceType.OTHER}
 
 
 def test_parts_that_are_joined_in_another_order():
@@ -667,7 +670,7 @@ def test_several_operations_of_which_one_is_on_both_sides():
     reference = [node("a", "exp", "x"), node("b", "tanh", "a"), node("out", "sin", "b")]
     subject = [node("b", "tanh", "x"), node("c", "cos", "b"), node("out", "sin", "c")]
     form, text = stated(reference, subject)
-    assert form is Form.OTHER
+    assert form is DifferenceType.OTHER
     assert "`tanh` (b.py:1) and `cos` (c.py:1) where the reference computes `exp`" in text
     # A number may be what differs, and is not in these words.
     scaled = [node("a", "exp", "x"), node("b", "multiply", "a", constants={"1": 3.0}),

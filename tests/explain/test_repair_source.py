@@ -71,7 +71,7 @@ IMPORTS = "import torch\nfrom torch.nn import functional\n"
 )  # fmt: skip
 def test_a_function_gets_another_name_each_place_in_turn(line, names, new, expected):
     text = f"{IMPORTS}{line}\n"
-    assert list(source.rename_function(text, 3, names, new)) == [
+    assert list(source.replace_function(text, 3, names, new)) == [
         f"{IMPORTS}{each}\n" for each in expected
     ]
 

@@ -111,13 +111,15 @@ def test_what_is_nearest_comes_first():
 
 def test_a_fitted_factor_and_offset_are_taken_out_of_the_numbers_of_a_line():
     text = "W = 20.0\nx = sin(W * y) / 3 + 1\n"
-    found = [changed_lines(text, each) for each in literals.scale_values(text, 2, 0.66666669)]
+    found = [changed_lines(text, each) for each in literals.divide_values(text, 2, 0.66666669)]
     assert found == [
         ["x = sin(W * y) / 2 + 1"],
         ["x = sin(W * y) / 3 + 1.5"],
         ["W = 30.0"],
     ]
-    found = [changed_lines(text, each) for each in literals.move_values(text, 2, 2.0000001)]
+    found = [
+        changed_lines(text, each) for each in literals.subtract_from_values(text, 2, 2.0000001)
+    ]
     assert found[1:] == [["x = sin(W * y) / 3 + -1"], ["W = 18.0"]]
 
 

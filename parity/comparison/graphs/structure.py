@@ -75,7 +75,7 @@ def find_differences(
         )
         if first is None or second is None:
             continue
-        first, second = with_padding(reference.graph, first), with_padding(model.graph, second)
+        first, second = fold_padding(reference.graph, first), fold_padding(model.graph, second)
         first = move_channels_first(reference.graph, first, axes[0])
         second = move_channels_first(model.graph, second, axes[1])
         found += _compare_nodes(model.subject.name, pair, first, second)
@@ -97,7 +97,7 @@ def leave_out_shared(
     return [each for each in differences if identify(sources[each.subject], each) not in known]
 
 
-def with_padding(graph: Graph, node: Node) -> Node:
+def fold_padding(graph: Graph, node: Node) -> Node:
     """Return an operation whose padding includes that of the zero padding that it reads.
 
     It then reads what the padding reads.
@@ -230,7 +230,7 @@ def _plain(text: str) -> str:
 
 def list_inputs(graph: Graph, differences: Sequence[PairDifference]) -> list[str]:
     """Return the reference's tensors that `is_same_function` reads."""
-    nodes = [with_padding(graph, graph.by_id[each.reference_node]) for each in differences]
+    nodes = [fold_padding(graph, graph.by_id[each.reference_node]) for each in differences]
     return list(dict.fromkeys(tensor for node in nodes for tensor in node.inputs))
 
 
@@ -260,7 +260,7 @@ def is_same_function(
         return None
     if outputs_agree and OPAQUE in (difference.expected, difference.value):
         return None
-    node = with_padding(graph, graph.by_id[difference.reference_node])
+    node = fold_padding(graph, graph.by_id[difference.reference_node])
     if any(tensor not in tensors for tensor in node.inputs):
         return False
     axes = infer_axes(graph)

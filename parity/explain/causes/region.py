@@ -13,21 +13,21 @@ import numpy as np
 from parity.explain.proof.candidate import STATED, Candidate
 from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import replace_output
-from parity.explain.proof.region_statements import Form
+from parity.explain.proof.region_statements import DifferenceType
 
 LEFT_OUT, ADDED, OTHER = "operation-left-out", "operation-added", "other-operations"
 SETTING, TENSOR, STATE = "other-setting", "other-tensor", "initial-state"
 PLACES, ORDER = "values-in-another-order", "operations-in-another-order"
 
 NAMES = {
-    Form.LEFT_OUT: LEFT_OUT,
-    Form.ADDED: ADDED,
-    Form.OTHER: OTHER,
-    Form.SETTING: SETTING,
-    Form.TENSOR: TENSOR,
-    Form.STATE: STATE,
-    Form.PLACES: PLACES,
-    Form.ORDER: ORDER,
+    DifferenceType.LEFT_OUT: LEFT_OUT,
+    DifferenceType.ADDED: ADDED,
+    DifferenceType.OTHER: OTHER,
+    DifferenceType.SETTING: SETTING,
+    DifferenceType.TENSOR: TENSOR,
+    DifferenceType.STATE: STATE,
+    DifferenceType.PLACES: PLACES,
+    DifferenceType.ORDER: ORDER,
 }
 
 NEEDS_NO_OPERATOR = True
@@ -45,6 +45,6 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             statement.remedy,
             STATED,
             proof_method=proof.method,
-            is_measured=proof.is_run,
+            is_measured=proof.is_measured,
             replaces_output=True,
         )

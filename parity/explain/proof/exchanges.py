@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from parity.explain.proof.region import Region
-from parity.explain.proof.region_statements import Form, Statement, name_operation
-from parity.explain.proof.region_walk import Edit, Walk, are_alike, is_passed
+from parity.explain.proof.region_statements import DifferenceText, DifferenceType, name_operation
+from parity.explain.proof.region_walk import RegionWalk, Substitution, have_same_kind, keeps_values
 from parity.network.graph import Graph, Node
 
 
@@ -27,9 +27,9 @@ class Exchange:
     is_behind: bool
     """Whether the reference's other operation is behind the row."""
 
-    def find_edit(self) -> Edit:
+    def find_edit(self) -> Substitution:
         """Return what the row's operation reads on both sides, where the other one is behind."""
-        return Edit(self.reference[0].inputs[0], self.subject[1].inputs[0])
+        return Substitution(self.reference[0].inputs[0], self.subject[1].inputs[0])
 
     def may_have_own_weights(self) -> bool:
         """Return whether the subject's operation before the row has weights, which may be others.
@@ -38,21 +38,21 @@ class Exchange:
         """
         return self.is_behind and bool(self.subject[0].parameters)
 
-    def describe(self, *, has_own_weights: bool = False) -> Statement:
+    def describe(self, *, has_own_weights: bool = False) -> DifferenceText:
         """Return the difference in words."""
         weights = (
             "; the first has weights of its own, not the reference's" if has_own_weights else ""
         )
         own, wanted = (list(map(name_operation, each)) for each in (self.subject, self.reference))
-        return Statement(
-            Form.ORDER,
+        return DifferenceText(
+            DifferenceType.ORDER,
             f"{own[0]} comes before {own[1]}, the reference has {wanted[0]} before {wanted[1]}"
             f"{weights}",
             f"apply {own[1]} before {own[0]}",
         )
 
 
-def find_exchange(walk: Walk) -> Exchange | None:
+def find_exchange(walk: RegionWalk) -> Exchange | None:
     """Return the operations around a row that the subject has in the other order; None if none.
 
     All of them give tensors of the shape that they read.
@@ -67,7 +67,9 @@ def find_exchange(walk: Walk) -> Exchange | None:
     return None
 
 
-def _find_order(walk: Walk, short: Region, long: Region, *, is_behind: bool) -> Exchange | None:
+def _find_order(
+    walk: RegionWalk, short: Region, long: Region, *, is_behind: bool
+) -> Exchange | None:
     """Return an exchange where `short` has one operation before the row, and `long` has two."""
     last, other = _find_maker(short, short.output), _find_maker(long, long.output)
     if last is None or other is None or not _are_equal(walk, last, other, is_behind=is_behind):
@@ -78,7 +80,7 @@ def _find_order(walk: Walk, short: Region, long: Region, *, is_behind: bool) -> 
         return None
     if not _are_equal(walk, behind[0], before, is_behind=is_behind):
         return None
-    if any(are_alike(before, node) for node in _find_readers(long.graph, long.output)):
+    if any(have_same_kind(before, node) for node in _find_readers(long.graph, long.output)):
         return None
     sources = _skip_passed(short, last.inputs[0]), _skip_passed(long, before.inputs[0])
     mine, own = sources if is_behind else sources[::-1]
@@ -96,17 +98,17 @@ def _find_order(walk: Walk, short: Region, long: Region, *, is_behind: bool) -> 
     return Exchange(reference, subject, source, is_behind)
 
 
-def _are_equal(walk: Walk, short: Node, long: Node, *, is_behind: bool) -> bool:
+def _are_equal(walk: RegionWalk, short: Node, long: Node, *, is_behind: bool) -> bool:
     """Return whether two operations of one kind have the same settings."""
     first, second = (short, long) if is_behind else (long, short)
-    return are_alike(first, second) and not walk.compare(first, second)
+    return have_same_kind(first, second) and not walk.compare(first, second)
 
 
 def _find_maker(region: Region, tensor: str) -> Node | None:
     """Return the operation of one input that makes a tensor, not one that only reshapes it."""
     for each in _skip_passed(region, tensor):
         node = region.find_producer(each)
-        if node is not None and not is_passed(node):
+        if node is not None and not keeps_values(node):
             return node if len(node.inputs) == 1 and len(node.outputs) == 1 else None
     return None
 
@@ -115,7 +117,7 @@ def _skip_passed(region: Region, tensor: str) -> list[str]:
     """Return a tensor, and those that it is only another shape or order of axes of."""
     found = [tensor]
     node = region.find_producer(tensor)
-    while node is not None and is_passed(node):
+    while node is not None and keeps_values(node):
         found.append(node.inputs[0])
         node = region.find_producer(node.inputs[0])
     return found
@@ -126,5 +128,5 @@ def _find_readers(graph: Graph, tensor: str) -> Sequence[Node]:
     found: list[Node] = []
     for node in graph.nodes:
         if tensor in node.inputs:
-            found += _find_readers(graph, node.outputs[0]) if is_passed(node) else [node]
+            found += _find_readers(graph, node.outputs[0]) if keeps_values(node) else [node]
     return found

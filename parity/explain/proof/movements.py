@@ -87,10 +87,10 @@ class Movement:
     """The order of the subject's axes in which it is in the reference's."""
 
 
-def read_chain(region: Region, tensor: str, is_end: Collection[str]) -> Chain | None:
+def read_chain(region: Region, tensor: str, is_input: Collection[str]) -> Chain | None:
     """Return the operations that only move values and end at a tensor; None if they are too many.
 
-    They begin at the tensors of `is_end`, and at those that another operation makes.
+    They begin at the tensors of `is_input`, and at those that another operation makes.
     """
     nodes: dict[str, Node] = {}
     ends: dict[str, None] = {}
@@ -101,7 +101,7 @@ def read_chain(region: Region, tensor: str, is_end: Collection[str]) -> Chain | 
         if (
             node is None
             or not moves_values(region, node)
-            or (each in is_end and each != tensor and not _is_reshape_of(node, is_end))
+            or (each in is_input and each != tensor and not _is_reshape_of(node, is_input))
         ):
             ends[each] = None
         elif node.id not in nodes:

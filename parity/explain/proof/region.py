@@ -63,7 +63,7 @@ class Region:
         read = [tensor for node in self.nodes for tensor in (*node.inputs, *node.outputs)]
         return tuple(dict.fromkeys(read))
 
-    def is_end(self, tensor: str) -> bool:
+    def is_input(self, tensor: str) -> bool:
         """Return whether the region ends at a tensor, and is not the row's own."""
         return tensor != self.output and (
             tensor in self.fed or self.graph.producers.get(tensor) is None
@@ -71,7 +71,7 @@ class Region:
 
     def find_producer(self, tensor: str) -> Node | None:
         """Return the operation of the region that makes a tensor; None at its end."""
-        return None if self.is_end(tensor) else self.graph.producers.get(tensor)
+        return None if self.is_input(tensor) else self.graph.producers.get(tensor)
 
 
 def list_region(graph: Graph, output: str, fed: Collection[str]) -> tuple[Node, ...] | None:
@@ -100,7 +100,7 @@ def agree(first: Array, second: Array) -> bool:
         return bool((same <= _SAME * scale).all())
 
 
-def agree_in_order(first: Array, second: Array, *, exact: bool = False) -> bool:
+def agree_with_merged_axes(first: Array, second: Array, *, exact: bool = False) -> bool:
     """Return whether two tensors are the same, the one with some neighbouring axes as one.
 
     With `exact` every number is equal; else rounding in float32 is nothing.
@@ -217,7 +217,7 @@ class Matches:
         if len(pairs) < 2:
             return is_row
         if not is_row and not (
-            self._may_be_same(tensor, other) and self._is_trusted(tensor, other)
+            self._may_be_same(tensor, other) and self._agrees_in_stated_order(tensor, other)
         ):
             return False
         first, second = pairs[0]
@@ -227,21 +227,23 @@ class Matches:
                 return True
         return is_row
 
-    def _is_trusted(self, tensor: str, other: str) -> bool:
+    def _agrees_in_stated_order(self, tensor: str, other: str) -> bool:
         """Return whether two tensors are the same in one order of axes, and by more than one value.
 
         A mask of ones may be anything, unless it is what both sides are given.
         """
         reference, subject = self._regions
         known, own = reference.values, subject.values
-        is_given = reference.is_end(tensor) and subject.is_end(other)
+        is_given = reference.is_input(tensor) and subject.is_input(other)
         if not is_given and known[0][tensor].size > 1 and np.ptp(known[0][tensor]) == 0:
             return False
-        plain = all(agree_in_order(a[tensor], b[other]) for a, b in zip(known, own, strict=True))
+        plain = all(
+            agree_with_merged_axes(a[tensor], b[other]) for a, b in zip(known, own, strict=True)
+        )
         if plain or reference.graph.framework == subject.graph.framework:
             return plain
         return all(
-            agree_in_order(
+            agree_with_merged_axes(
                 reference.move_channels(tensor, a[tensor]), subject.move_channels(other, b[other])
             )
             for a, b in zip(known, own, strict=True)

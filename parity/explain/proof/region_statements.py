@@ -17,14 +17,14 @@ from parity.explain.proof.movements import (
     find_exchanged_parts,
     moves_values,
 )
-from parity.explain.proof.region import Array, Region, agree, agree_in_order, rearrange
+from parity.explain.proof.region import Array, Region, agree, agree_with_merged_axes, rearrange
 from parity.explain.proof.region_walk import (
-    Edit,
     Fragment,
+    RegionWalk,
     SettingDifference,
-    Walk,
-    are_alike,
-    is_passed,
+    Substitution,
+    have_same_kind,
+    keeps_values,
 )
 from parity.network import kinds
 from parity.network.graph import OPAQUE, Graph, Node
@@ -36,7 +36,7 @@ _SAME_NUMBER = 1e-6
 """The largest relative difference of numbers that are called the same: float32 holds them."""
 
 
-class Form(Enum):
+class DifferenceType(Enum):
     """The form of a difference."""
 
     LEFT_OUT = auto()
@@ -58,10 +58,10 @@ class Form(Enum):
 
 
 @dataclass(frozen=True)
-class Statement:
+class DifferenceText:
     """A difference in words, as a sentence without its full stop, and the remedy."""
 
-    form: Form
+    form: DifferenceType
     text: str
     remedy: str
 
@@ -70,39 +70,39 @@ class Statement:
 class RegionProof:
     """The differences of a region that were proved, and what the reference gives with them."""
 
-    statements: tuple[Statement, ...]
+    statements: tuple[DifferenceText, ...]
     output: Array
     method: str
     """How they were proved, as the beginning of a sentence."""
-    is_run: bool = True
+    is_measured: bool = True
     """Whether `output` is that of a run, and not the subject's own."""
 
 
-def state_difference(walk: Walk, edit: Edit) -> Statement | None:
+def describe_difference(walk: RegionWalk, edit: Substitution) -> DifferenceText | None:
     """Return an edit in words; None where there are none, or too many operations."""
     if not edit.subject:
-        return _state_missing_state(walk, edit)
+        return _describe_missing_state(walk, edit)
     if edit.pieces:
-        return _state_pieces(walk, edit)
+        return _describe_pieces(walk, edit)
     reference, subject = walk.read_fragments(edit)
     if reference.nodes and subject.nodes and not _differ_by_settings(walk, reference, subject):
         movement = walk.find_movement(edit)
         if movement is not None:
-            return _state_movement(walk, [movement])
+            return _describe_movement(walk, [movement])
     if max(len(reference.nodes), len(subject.nodes)) > MAX_NAMED:
         return None
     if not subject.nodes and not reference.nodes:
-        return _state_tensor(walk, edit)
+        return _describe_tensor(walk, edit)
     shared = {t for end in reference.ends for t in walk.matches.to_subject.get(end, ())}
-    if _repeats(walk, reference, subject) or _are_elsewhere(walk, reference, subject):
+    if _is_ambiguous(walk, reference, subject) or _are_elsewhere(walk, reference, subject):
         return None
     if not subject.nodes and _is_end_of(subject.ends, shared):
         names = _join([name_operation(node) for node in reference.nodes])
         verb = "are" if len(reference.nodes) > 1 else "is"
         before = walk.find_reader(edit.subject)
         where = "" if before is None else f" before {name_operation(before)}"
-        return Statement(
-            Form.LEFT_OUT,
+        return DifferenceText(
+            DifferenceType.LEFT_OUT,
             f"{names} {verb} left out{where}",
             f"apply {_join([_word(node) for node in reference.nodes])}{where}",
         )
@@ -110,35 +110,37 @@ def state_difference(walk: Walk, edit: Edit) -> Statement | None:
         known = set(walk.matches.to_subject[edit.reference])
         if known & set(subject.ends):
             names = _join([name_operation(node) for node in subject.nodes])
-            return Statement(Form.ADDED, f"It also computes {names}", f"leave out {names}")
+            return DifferenceText(
+                DifferenceType.ADDED, f"It also computes {names}", f"leave out {names}"
+            )
     if len(reference.nodes) == len(subject.nodes) == 1:
-        found = _state_single(walk, reference.nodes[0], subject.nodes[0])
+        found = _describe_single(walk, reference.nodes[0], subject.nodes[0])
         if found is not None:
             return found
-        if are_alike(reference.nodes[0], subject.nodes[0]):
-            parts = _state_exchanged_parts(walk, edit)
+        if have_same_kind(reference.nodes[0], subject.nodes[0]):
+            parts = _describe_exchanged_parts(walk, edit)
             if parts is not None:
                 return parts
             nodes = reference.nodes[0], subject.nodes[0]
             if walk.compare(*nodes):
                 return None
             return (
-                _state_inputs(walk, *nodes)
-                or _state_shapes(walk, *nodes)
-                or _state_tables(*nodes)
-                or _state_operand(*nodes)
+                _describe_inputs(walk, *nodes)
+                or _describe_shapes(walk, *nodes)
+                or _describe_tables(*nodes)
+                or _describe_computed_operand(*nodes)
             )
-    return _state_operations(walk, edit, reference, subject)
+    return _describe_operations(walk, edit, reference, subject)
 
 
-def _differ_by_settings(walk: Walk, reference: Fragment, subject: Fragment) -> bool:
+def _differ_by_settings(walk: RegionWalk, reference: Fragment, subject: Fragment) -> bool:
     """Return whether both sides are one operation of one kind, with other settings."""
     if not len(reference.nodes) == len(subject.nodes) == 1:
         return False
     return walk.have_other_settings(reference.nodes[0], subject.nodes[0])
 
 
-def _state_movement(walk: Walk, movements: Sequence[Movement]) -> Statement | None:
+def _describe_movement(walk: RegionWalk, movements: Sequence[Movement]) -> DifferenceText | None:
     """Return in which order values are moved otherwise, by one chain or a few."""
     graph = walk.reference.graph
     orders = []
@@ -152,8 +154,8 @@ def _state_movement(walk: Walk, movements: Sequence[Movement]) -> Statement | No
         _join([name for chain in chains for name in _name_chain(chain)])
         for chains in ([each.subject for each in movements], [e.reference for e in movements])
     )
-    return Statement(
-        Form.PLACES,
+    return DifferenceText(
+        DifferenceType.PLACES,
         f"{own} {_agree('gives', own)} the values in another order than {wanted}: "
         f"{'; '.join(dict.fromkeys(orders))}",
         f"{own}: order the values as {wanted} {_agree('does', wanted)}",
@@ -166,26 +168,26 @@ def _agree(verb: str, names: str) -> str:
     return verb if " and " not in names else plural[verb]
 
 
-def _state_pieces(walk: Walk, edit: Edit) -> Statement | None:
+def _describe_pieces(walk: RegionWalk, edit: Substitution) -> DifferenceText | None:
     """Return in which order pieces of one tensor are taken."""
     movements = [walk.find_movement(each) for each in edit.pieces]
     found = [each for each in movements if each is not None]
-    return _state_movement(walk, found) if len(found) == len(movements) else None
+    return _describe_movement(walk, found) if len(found) == len(movements) else None
 
 
 def _name_chain(chain: Chain) -> list[str]:
     """Return the names of a chain's operations: of reshapes only if what is between is turned."""
     is_turned = any(node.kind == "transpose" for node in chain.nodes)
     shown = [node for node in chain.nodes
-             if not is_passed(node) or (is_turned and node.source)]  # fmt: skip
+             if not keeps_values(node) or (is_turned and node.source)]  # fmt: skip
     return [name_operation(node) for node in shown or chain.nodes]
 
 
-def _state_exchanged_parts(walk: Walk, edit: Edit) -> Statement | None:
+def _describe_exchanged_parts(walk: RegionWalk, edit: Substitution) -> DifferenceText | None:
     """Return which parts of one axis of two joined tensors are in each other's places."""
     first = walk.reference.find_producer(edit.reference)
     second = walk.subject.find_producer(edit.subject)
-    if first is None or second is None or not are_alike(first, second):
+    if first is None or second is None or not have_same_kind(first, second):
         return None
     if not kinds.properties(first.kind).ordered:
         return None
@@ -200,15 +202,15 @@ def _state_exchanged_parts(walk: Walk, edit: Edit) -> Statement | None:
     axis, places, taken = found
     texts = [", ".join(map(str, each)) for each in (places, taken)]
     names = name_operation(second), name_operation(first)
-    return Statement(
-        Form.PLACES,
+    return DifferenceText(
+        DifferenceType.PLACES,
         f"{names[0]} joins its parts in another order than {names[1]}: at {texts[0]} of axis "
         f"{axis} is what the reference has at {texts[1]}",
         f"{names[0]}: join the parts in the order of {names[1]}",
     )
 
 
-def _repeats(walk: Walk, reference: Fragment, subject: Fragment) -> bool:
+def _is_ambiguous(walk: RegionWalk, reference: Fragment, subject: Fragment) -> bool:
     """Return whether one side alone has operations, and the other has one like them just before.
 
     Where a mask has no effect, what is before it and what is behind it are the same.
@@ -220,13 +222,13 @@ def _repeats(walk: Walk, reference: Fragment, subject: Fragment) -> bool:
     ends = subject.ends if reference.nodes else reference.ends
     before = [region.graph.producers.get(end) for end in ends]
     return any(
-        maker is not None and _has_no_effect(region, maker) and are_alike(maker, node)
+        maker is not None and _has_no_effect(region, maker) and have_same_kind(maker, node)
         for maker in before
         for node in nodes
     )
 
 
-def _are_elsewhere(walk: Walk, reference: Fragment, subject: Fragment) -> bool:
+def _are_elsewhere(walk: RegionWalk, reference: Fragment, subject: Fragment) -> bool:
     """Return whether the side that seems to lack operations has as many of them, in another place.
 
     A norm before its activation, in place of behind it, is neither left out nor added. Arithmetic
@@ -237,8 +239,8 @@ def _are_elsewhere(walk: Walk, reference: Fragment, subject: Fragment) -> bool:
     graphs = walk.reference.graph, walk.subject.graph
     has, lacks = graphs if reference.nodes else graphs[::-1]
     return any(
-        sum(are_alike(node, each) for each in lacks.nodes)
-        >= sum(are_alike(node, each) for each in has.nodes)
+        sum(have_same_kind(node, each) for each in lacks.nodes)
+        >= sum(have_same_kind(node, each) for each in has.nodes)
         for node in reference.nodes or subject.nodes
         if not kinds.properties(node.kind).python_operator
     )
@@ -249,10 +251,10 @@ def _has_no_effect(region: Region, node: Node) -> bool:
     values = region.values[0]
     output = values.get(node.outputs[0])
     known = [values[each] for each in node.inputs if each in values]
-    return output is None or any(agree_in_order(output, each) for each in known)
+    return output is None or any(agree_with_merged_axes(output, each) for each in known)
 
 
-def _holds_same_values(walk: Walk, one: str, other: str) -> bool:
+def _are_reordered(walk: RegionWalk, one: str, other: str) -> bool:
     """Return whether two tensors have the same values, in whatever order."""
     for first, second in zip(walk.reference.values, walk.subject.values, strict=True):
         wanted, own = first.get(one), second.get(other)
@@ -263,7 +265,7 @@ def _holds_same_values(walk: Walk, one: str, other: str) -> bool:
     return True
 
 
-def _may_hide(walk: Walk, first: Node, second: Node) -> bool:
+def _may_differ_inside(walk: RegionWalk, first: Node, second: Node) -> bool:
     """Return whether two operations of one kind may differ by themselves, as two products may."""
     if OPAQUE in (first.kind, second.kind) or walk.compare(first, second):
         return True
@@ -274,46 +276,46 @@ def _is_end_of(ends: Sequence[str], shared: Collection[str]) -> bool:
     return len(ends) == 1 and ends[0] in shared
 
 
-def _state_single(walk: Walk, first: Node, second: Node) -> Statement | None:
+def _describe_single(walk: RegionWalk, first: Node, second: Node) -> DifferenceText | None:
     """Return how one operation differs from another."""
     where = name_operation(second)
-    if are_alike(first, second):
+    if have_same_kind(first, second):
         differences = walk.compare(first, second)
-        if not differences or walk.pair_inputs(first, second) != []:
+        if not differences or walk.pair_differing_inputs(first, second) != []:
             # Which of the settings and the inputs it is, is not known.
             return None
-        return _state_differences(second, differences)
+        return _describe_differences(second, differences)
     if len(first.inputs) != len(second.inputs):
         return None
-    if walk.pair_inputs(first, second):
+    if walk.pair_differing_inputs(first, second):
         return None
     if OPAQUE in (first.kind, second.kind):
         # Each framework has names of its own, for the same operation too.
-        return Statement(
-            Form.OTHER,
+        return DifferenceText(
+            DifferenceType.OTHER,
             f"{where} gives other values than {name_operation(first)} of the same inputs",
             f"{where}: compute what {name_operation(first)} does",
         )
-    return Statement(
-        Form.OTHER,
+    return DifferenceText(
+        DifferenceType.OTHER,
         f"It computes {name_operation(second)}, not {name_operation(first)}",
         f"{where}: use {_word(first)}",
     )
 
 
-def _state_differences(node: Node, differences: Sequence[SettingDifference]) -> Statement:
+def _describe_differences(node: Node, differences: Sequence[SettingDifference]) -> DifferenceText:
     """Return the settings in which an operation of the subject differs."""
     where = name_operation(node)
-    texts = _join([f"{e.name} is {e.value}, not {e.expected}," for e in differences])
-    remedy = _join([f"set {each.name} to {each.expected}" for each in differences])
-    text = f"{texts} in {where}"
-    return Statement(Form.SETTING, text[:1].upper() + text[1:], f"{where}: {remedy}")
+    texts = _join([f"{e.name} is {e.value}, not {e.expected}" for e in differences])
+    remedy = _join([e.remedy or f"set {e.name} to {e.expected}" for e in differences])
+    text = f"{texts}, in {where}"
+    return DifferenceText(DifferenceType.SETTING, text[:1].upper() + text[1:], f"{where}: {remedy}")
 
 
-def _state_inputs(walk: Walk, first: Node, second: Node) -> Statement | None:
+def _describe_inputs(walk: RegionWalk, first: Node, second: Node) -> DifferenceText | None:
     """Return what one operation reads, where another reads something else."""
-    pairs = walk.pair_inputs(first, second)
-    if not pairs or any(_holds_same_values(walk, *pair) for pair in pairs):
+    pairs = walk.pair_differing_inputs(first, second)
+    if not pairs or any(_are_reordered(walk, *pair) for pair in pairs):
         return None
     texts = [
         f"{name_tensor(walk.subject.graph, other)}, not {_name_for_subject(walk, one)}"
@@ -321,38 +323,40 @@ def _state_inputs(walk: Walk, first: Node, second: Node) -> Statement | None:
     ]
     where = name_operation(second)
     wanted = _join([_name_for_subject(walk, one) for one, _ in pairs])
-    return Statement(Form.TENSOR, f"{where} reads {_join(texts)}", f"{where}: read {wanted}")
+    return DifferenceText(
+        DifferenceType.TENSOR, f"{where} reads {_join(texts)}", f"{where}: read {wanted}"
+    )
 
 
-def _state_missing_state(walk: Walk, edit: Edit) -> Statement:
+def _describe_missing_state(walk: RegionWalk, edit: Substitution) -> DifferenceText:
     """Return that a recurrent layer has no first state."""
     where = name_operation(walk.subject.graph.by_id[edit.reader])
     name = _name_for_subject(walk, edit.reference)
-    return Statement(
-        Form.STATE,
+    return DifferenceText(
+        DifferenceType.STATE,
         f"{where} begins with zeros, not with its initial state, {name}",
         f"{where}: give it its initial state, {name}",
     )
 
 
-def _state_shapes(walk: Walk, first: Node, second: Node) -> Statement | None:
+def _describe_shapes(walk: RegionWalk, first: Node, second: Node) -> DifferenceText | None:
     """Return how the shape of an input was changed otherwise, where the values are the same."""
     for one, other in zip(first.inputs, second.inputs, strict=True):
         maker, own_maker = walk.reference.find_producer(one), walk.subject.find_producer(other)
-        if maker is None or own_maker is None or not are_alike(maker, own_maker):
+        if maker is None or own_maker is None or not have_same_kind(maker, own_maker):
             continue
-        if not is_passed(maker) or not is_passed(own_maker):
+        if not keeps_values(maker) or not keeps_values(own_maker):
             continue
         known = walk.reference.values[0].get(maker.inputs[0])
         own = walk.subject.values[0].get(own_maker.inputs[0])
         if known is not None and own is not None and agree(known, own):
-            found = _state_single(walk, maker, own_maker)
+            found = _describe_single(walk, maker, own_maker)
             if found is not None:
                 return found
     return None
 
 
-def _state_tables(first: Node, second: Node) -> Statement | None:
+def _describe_tables(first: Node, second: Node) -> DifferenceText | None:
     """Return that the constants differ, where nothing else does and they are not known."""
     tables = [
         {place for place, value in node.constants.items() if isinstance(value, dict)}
@@ -361,14 +365,14 @@ def _state_tables(first: Node, second: Node) -> Statement | None:
     if not tables[0] & tables[1]:
         return None
     where = name_operation(second)
-    return Statement(
-        Form.SETTING,
+    return DifferenceText(
+        DifferenceType.SETTING,
         f"The table of constants of {where} is not that of {name_operation(first)}",
         f"{where}: compute its constants as the reference does",
     )
 
 
-def _state_operand(first: Node, second: Node) -> Statement | None:
+def _describe_computed_operand(first: Node, second: Node) -> DifferenceText | None:
     """Return that an operation computes another operand from the same weights.
 
     Nothing else can differ in an operation without settings that reads the same, and whose weights
@@ -379,37 +383,39 @@ def _state_operand(first: Node, second: Node) -> Statement | None:
         return None
     where = name_operation(second)
     names = _join([f"`{each.name}`" for each in second.parameters])
-    return Statement(
-        Form.SETTING,
+    return DifferenceText(
+        DifferenceType.SETTING,
         f"{where} computes its operand from {names} otherwise than {name_operation(first)}",
         f"{where}: compute its operand as the reference does",
     )
 
 
-def _state_tensor(walk: Walk, edit: Edit) -> Statement | None:
+def _describe_tensor(walk: RegionWalk, edit: Substitution) -> DifferenceText | None:
     """Return which tensor is read, where both sides have both."""
-    if _holds_same_values(walk, edit.reference, edit.subject):
+    if _are_reordered(walk, edit.reference, edit.subject):
         return None
     reader = walk.find_reader(edit.subject)
     where = "It" if reader is None else name_operation(reader)
     other = name_tensor(walk.subject.graph, edit.subject)
     wanted = _name_for_subject(walk, edit.reference)
-    return Statement(Form.TENSOR, f"{where} reads {other}, not {wanted}", f"{where}: read {wanted}")
+    return DifferenceText(
+        DifferenceType.TENSOR, f"{where} reads {other}, not {wanted}", f"{where}: read {wanted}"
+    )
 
 
-def _name_for_subject(walk: Walk, tensor: str) -> str:
+def _name_for_subject(walk: RegionWalk, tensor: str) -> str:
     """Return the name of a tensor of the reference, in the subject's words where it has it."""
     found = walk.matches.to_subject.get(tensor)
     own = f" ({name_tensor(walk.subject.graph, found[0])} here)" if found else ""
     return f"{name_tensor(walk.reference.graph, tensor)} of the reference{own}"
 
 
-def _state_operations(
-    walk: Walk, edit: Edit, reference: Fragment, subject: Fragment
-) -> Statement | None:
+def _describe_operations(
+    walk: RegionWalk, edit: Substitution, reference: Fragment, subject: Fragment
+) -> DifferenceText | None:
     if not subject.nodes:
         return None
-    known = _state_order(walk, reference, subject) or _state_settings(
+    known = _describe_operation_order(walk, reference, subject) or _describe_settings(
         walk, edit, reference, subject
     )
     if known is not None:
@@ -420,7 +426,7 @@ def _state_operations(
         remedy = f"read {_name_for_subject(walk, edit.reference)} in place of {own}"
     else:
         if sorted(map(_word, reference.nodes)) == sorted(map(_word, subject.nodes)) or any(
-            are_alike(one, other) and _may_hide(walk, one, other)
+            have_same_kind(one, other) and _may_differ_inside(walk, one, other)
             for one in reference.nodes
             for other in subject.nodes
         ):
@@ -429,33 +435,39 @@ def _state_operations(
         names = _join([name_operation(node) for node in reference.nodes])
         wanted = f"computes {names}"
         remedy = f"compute {names} in place of {own}"
-    return Statement(Form.OTHER, f"It computes {own} where the reference {wanted}", remedy)
+    return DifferenceText(
+        DifferenceType.OTHER, f"It computes {own} where the reference {wanted}", remedy
+    )
 
 
-def _state_order(walk: Walk, reference: Fragment, subject: Fragment) -> Statement | None:
+def _describe_operation_order(
+    walk: RegionWalk, reference: Fragment, subject: Fragment
+) -> DifferenceText | None:
     """Return that two chains of the same operations have them in another order."""
     chains = [_list_chain(each) for each in (reference, subject)]
     if not all(chains) or len(chains[0]) != len(chains[1]) or len(chains[0]) < 2:
         return None
     left = list(chains[0])
     for node in chains[1]:
-        same = [each for each in left if are_alike(each, node) and not walk.compare(each, node)]
+        same = [
+            each for each in left if have_same_kind(each, node) and not walk.compare(each, node)
+        ]
         if len(same) != 1:
             return None
         left.remove(same[0])
-    if all(map(are_alike, *chains)):
+    if all(map(have_same_kind, *chains)):
         return None
     own, wanted = (_list_in_turn(list(map(name_operation, each))) for each in reversed(chains))
-    return Statement(
-        Form.ORDER,
+    return DifferenceText(
+        DifferenceType.ORDER,
         f"It computes {own}, in this order, the reference {wanted}",
         f"compute {_list_in_turn([name_operation(left) for left in _sort_as(*chains)])}",
     )
 
 
-def _state_settings(
-    walk: Walk, edit: Edit, reference: Fragment, subject: Fragment
-) -> Statement | None:
+def _describe_settings(
+    walk: RegionWalk, edit: Substitution, reference: Fragment, subject: Fragment
+) -> DifferenceText | None:
     """Return the settings of one operation, where all else only takes a part of its output."""
     makers = [
         [node for node in fragment.nodes if not moves_values(region, node)]
@@ -464,7 +476,7 @@ def _state_settings(
     if len(makers[0]) != 1 or len(makers[1]) != 1:
         return None
     found = walk.find_settings(makers[0][0], makers[1][0], edit)
-    return _state_differences(makers[1][0], found) if found else None
+    return _describe_differences(makers[1][0], found) if found else None
 
 
 def _list_chain(fragment: Fragment) -> tuple[Node, ...]:
@@ -477,7 +489,7 @@ def _list_chain(fragment: Fragment) -> tuple[Node, ...]:
 
 def _sort_as(reference: Sequence[Node], subject: Sequence[Node]) -> list[Node]:
     """Return the subject's operations in the order of the reference's."""
-    return [next(own for own in subject if are_alike(own, each)) for each in reference]
+    return [next(own for own in subject if have_same_kind(own, each)) for each in reference]
 
 
 def _list_in_turn(names: Sequence[str]) -> str:
@@ -499,7 +511,7 @@ def name_operation(node: Node) -> str:
 def name_tensor(graph: Graph, tensor: str) -> str:
     """Return the name of a tensor: that of the operation that makes it, or of the input."""
     node = graph.producers.get(tensor)
-    while node is not None and is_passed(node) and not node.path and node.inputs:
+    while node is not None and keeps_values(node) and not node.path and node.inputs:
         tensor = node.inputs[0]
         node = graph.producers.get(tensor)
     if node is None:

@@ -18,7 +18,7 @@ from parity.explain.proof.region import (
     Matches,
     Region,
     agree,
-    agree_in_order,
+    agree_with_merged_axes,
     list_preferred,
     rank_axes,
     rearrange,
@@ -40,9 +40,13 @@ class SettingDifference:
     name: str
     value: str
     expected: str
+    remedy: str = ""
+    """What to do, where it is not to set this value."""
 
 
-MeasureMovement = Callable[["Edit", Chain, Chain, Mapping[str, tuple[str, tuple[int, ...]]]], Any]
+MeasureMovement = Callable[
+    ["Substitution", Chain, Chain, Mapping[str, tuple[str, tuple[int, ...]]]], Any
+]
 """Returns the `Movement` of an edit's two chains, given the tensors that they read, or None."""
 
 Evaluate = Callable[[Node, Mapping[str, Any]], Sequence[Array] | None]
@@ -54,7 +58,7 @@ the reference of its kind."""
 
 
 @dataclass(frozen=True)
-class Edit:
+class Substitution:
     """A tensor of the reference's region that the subject has otherwise: its own `subject`.
 
     An empty one stands for zeros, the subject's recurrent layer `reader` has no such first state,
@@ -64,7 +68,7 @@ class Edit:
     reference: str
     subject: str
     reader: str = ""
-    pieces: tuple[Edit, ...] = ()
+    pieces: tuple[Substitution, ...] = ()
     """What both sides take of the tensor, where the subject takes it as if its values were in
     another order: that order is put in the reference's tensor."""
 
@@ -74,7 +78,7 @@ Chains = tuple[Chain, Chain, Mapping[str, tuple[str, tuple[int, ...]]]]
 
 
 @dataclass
-class Walk:
+class RegionWalk:
     """Finds where two regions differ."""
 
     reference: Region
@@ -85,20 +89,20 @@ class Walk:
     """The operations that are paired as one, of either side, by each of the reference's."""
     measure: MeasureMovement = lambda *parts: None
     evaluate: Evaluate = lambda node, changes: None
-    _walked: dict[tuple[str, str, int, bool], list[Edit]] = field(default_factory=dict)
+    _walked: dict[tuple[str, str, int, bool], list[Substitution]] = field(default_factory=dict)
     """What was found before two tensors: branches that meet are walked once."""
-    _chains: dict[Edit, Chains | None] = field(default_factory=dict)
-    _movements: dict[Edit, Movement | None] = field(default_factory=dict)
+    _chains: dict[Substitution, Chains | None] = field(default_factory=dict)
+    _movements: dict[Substitution, Movement | None] = field(default_factory=dict)
     _compared: dict[tuple[str, str], bool] = field(default_factory=dict)
 
-    def list_hypotheses(self) -> list[tuple[Edit, ...]]:
+    def list_hypotheses(self) -> list[tuple[Substitution, ...]]:
         """Return sets of edits that may make the reference's region the subject's.
 
         Chains that only move values are units at first. Then the smallest fragments come first;
         then those of fewer operations that are passed by, those at which a difference may begin,
         and all that both sides compute.
         """
-        found: list[tuple[Edit, ...]] = []
+        found: list[tuple[Substitution, ...]] = []
         ends = self.reference.output, self.subject.output
         units = tuple(dict.fromkeys(self._walk(*ends, 64, units=True)))
         stated = tuple(dict.fromkeys(self._walk(*ends, 64)))
@@ -111,11 +115,11 @@ class Walk:
         found += [tuple(moved), tuple(sources), *((edit,) for edit in (*moved, *sources))]
         for pair in self._list_first_differences():
             found.append(tuple(dict.fromkeys(self._walk(*pair, 64))))
-        whole = (Edit(*ends),)
+        whole = (Substitution(*ends),)
         inner = [each for each in dict.fromkeys(found) if 0 < len(each) <= MAX_EDITS]
         return [*(each for each in inner if each != whole), whole]
 
-    def _is_stated(self, edit: Edit) -> bool:
+    def _is_stated(self, edit: Substitution) -> bool:
         """Return whether the operations of an edit are of one kind, with other settings."""
         if not edit.subject:
             return False
@@ -124,7 +128,7 @@ class Walk:
 
     def have_other_settings(self, first: Node, second: Node) -> bool:
         """Return whether two operations of one kind differ in settings, for as many axes."""
-        if not are_alike(first, second) or not self._differ(first, second):
+        if not have_same_kind(first, second) or not self._differ(first, second):
             return False
         if not first.inputs or not second.inputs:
             return True
@@ -144,19 +148,19 @@ class Walk:
             node
             for node in self.subject.nodes
             if node.outputs[0] not in known and node.outputs[0] != self.subject.output
-            if node.inputs and not is_passed(node) and all(each in known for each in node.inputs)
+            if node.inputs and not keeps_values(node) and all(each in known for each in node.inputs)
         ]
         pairs = [
             (node.outputs[0], other.outputs[0])
             for other in own
             for node in self.reference.nodes
-            if node.outputs[0] not in self.matches.to_subject and are_alike(node, other)
+            if node.outputs[0] not in self.matches.to_subject and have_same_kind(node, other)
             if node.outputs[0] != self.reference.output
             if self._have_equal_sizes(node.outputs[0], other.outputs[0])
         ]
         return pairs[:MAX_FIRST]
 
-    def _list_moved(self) -> list[Edit]:
+    def _list_moved(self) -> list[Substitution]:
         """Return tensors of both sides that are made of the same ones by moving values alone.
 
         What is behind them may be written in two ways. Neither side has the other's tensor.
@@ -166,7 +170,7 @@ class Walk:
         own = _list_last_moved(self.subject, {*self.matches.to_reference, *turned[1]})
         for one in _list_last_moved(self.reference, {*self.matches.to_subject, *turned[0]}):
             for other in own:
-                edit = Edit(one, other)
+                edit = Substitution(one, other)
                 if other in used or not self._have_equal_sizes(one, other):
                     continue
                 if self._find_chains(edit) is not None:
@@ -175,17 +179,19 @@ class Walk:
                     break
         return found[:MAX_EDITS]
 
-    def _list_moved_sources(self, moved: Sequence[Edit]) -> list[Edit]:
+    def _list_moved_sources(self, moved: Sequence[Substitution]) -> list[Substitution]:
         """Return the tensors that moved values are taken of, where one of both sides is read."""
-        pieces: dict[tuple[str, str], list[Edit]] = {}
+        pieces: dict[tuple[str, str], list[Substitution]] = {}
         for edit in moved:
             chains = self._find_chains(edit)
             if chains is not None and len(chains[2]) == 1:
                 ((end, (other, _)),) = chains[2].items()
                 pieces.setdefault((end, other), []).append(edit)
-        return [Edit(end, other, pieces=tuple(each)) for (end, other), each in pieces.items()]
+        return [
+            Substitution(end, other, pieces=tuple(each)) for (end, other), each in pieces.items()
+        ]
 
-    def _turn_source(self, edit: Edit) -> tuple[Array, Array] | None:
+    def _turn_source(self, edit: Substitution) -> tuple[Array, Array] | None:
         """Return a tensor with its values in the order in which the subject takes its pieces.
 
         None where they are not the same values on both sides.
@@ -212,7 +218,7 @@ class Walk:
         first, second = self.reference.values[0], self.subject.values[0]
         return one in first and other in second and first[one].size == second[other].size
 
-    def _walk(self, one: str, other: str, depth: int, *, units: bool = False) -> list[Edit]:
+    def _walk(self, one: str, other: str, depth: int, *, units: bool = False) -> list[Substitution]:
         """Return the edits before two tensors; more than `MAX_EDITS` of them are not all told.
 
         With `units` chains that only move values are not looked into.
@@ -230,43 +236,43 @@ class Walk:
             self._compared[key] = bool(self.compare(first, second))
         return self._compared[key]
 
-    def _walk_back(self, one: str, other: str, depth: int, *, units: bool) -> list[Edit]:
+    def _walk_back(self, one: str, other: str, depth: int, *, units: bool) -> list[Substitution]:
         if other in self.matches.to_subject.get(one, ()):
             return []
-        edit = [Edit(one, other)]
-        if depth <= 0 or self._is_known(one, other):
+        edit = [Substitution(one, other)]
+        if depth <= 0 or self._has_partner(one, other):
             return edit
         first, second = self.reference.find_producer(one), self.subject.find_producer(other)
         if first is None or second is None:
             return edit
         if units and self._find_chains(edit[0]) is not None:
             return edit
-        if is_passed(first) and not is_passed(second):
+        if keeps_values(first) and not keeps_values(second):
             return self._walk(first.inputs[0], other, depth, units=units)
-        if is_passed(second) and not is_passed(first):
+        if keeps_values(second) and not keeps_values(first):
             return self._walk(one, second.inputs[0], depth, units=units)
-        pairs = self._pair_group(first, second)
+        pairs = self._pair_group_inputs(first, second)
         if pairs is None:
-            if not _are_equivalent(first, second) or self._differ(first, second):
+            if not _may_be_equivalent(first, second) or self._differ(first, second):
                 return edit
             if kinds.properties(first.kind).recurrent:
                 states = self._find_missing_states(first, second)
                 if states:
                     return states
-            pairs = self.pair_inputs(first, second)
+            pairs = self.pair_differing_inputs(first, second)
         if pairs is None:
             return edit
         below = [each for pair in pairs for each in self._walk(*pair, depth - 1, units=units)]
         return below or edit
 
-    def find_movement(self, edit: Edit) -> Movement | None:
+    def find_movement(self, edit: Substitution) -> Movement | None:
         """Return how both sides of an edit move the same values, if they do nothing else."""
         if edit not in self._movements:
             chains = self._find_chains(edit)
             self._movements[edit] = None if chains is None else self.measure(edit, *chains)
         return self._movements[edit]
 
-    def _find_chains(self, edit: Edit) -> Chains | None:
+    def _find_chains(self, edit: Substitution) -> Chains | None:
         """Return the chains that make an edit's tensors, if both only move the same values.
 
         What they read is the same in one order of axes, or else in any.
@@ -280,7 +286,7 @@ class Walk:
                 self._chains[edit] = self._pair_chains(edit)
         return self._chains[edit]
 
-    def _pair_chains(self, edit: Edit) -> Chains | None:
+    def _pair_chains(self, edit: Substitution) -> Chains | None:
         known = self.matches.to_subject.keys(), self.matches.to_reference.keys()
         for ends in (lambda: known, self.matches.find_turned):
             mine, own = ends()
@@ -293,7 +299,7 @@ class Walk:
                 return reference, subject, pairs
         return None
 
-    def _pair_group(self, first: Node, second: Node) -> list[tuple[str, str]] | None:
+    def _pair_group_inputs(self, first: Node, second: Node) -> list[tuple[str, str]] | None:
         """Return what two groups that compute the same read, where that is no pair of equals.
 
         Such as a dense layer, and a product and a sum. None for no groups.
@@ -314,27 +320,27 @@ class Walk:
         rest = [t for t in read[0] if not set(self.matches.to_subject.get(t, ())) & set(read[1])]
         return [(rest[0], left[0])] if len(rest) == len(left) == 1 else None
 
-    def _find_missing_states(self, first: Node, second: Node) -> list[Edit]:
+    def _find_missing_states(self, first: Node, second: Node) -> list[Substitution]:
         """Return the first states of the reference's recurrent layer that the subject's has not."""
         if len(first.inputs) <= len(second.inputs) or len(second.inputs) != 1:
             return []
         if second.inputs[0] not in self.matches.to_subject.get(first.inputs[0], ()):
             return []
-        return [Edit(tensor, "", second.id) for tensor in first.inputs[1:]]
+        return [Substitution(tensor, "", second.id) for tensor in first.inputs[1:]]
 
-    def is_passed_by(self, edit: Edit) -> bool:
+    def has_equal_producers(self, edit: Substitution) -> bool:
         """Return whether the operations that make an edit's tensors do the same, by themselves."""
         first = self.reference.find_producer(edit.reference)
         second = self.subject.find_producer(edit.subject)
         if first is None or second is None:
             return False
-        return _are_equivalent(first, second) and not self.compare(first, second)
+        return _may_be_equivalent(first, second) and not self.compare(first, second)
 
-    def _is_known(self, one: str, other: str) -> bool:
+    def _has_partner(self, one: str, other: str) -> bool:
         """Return whether either tensor is one that the other side has too."""
         return bool(self.matches.to_subject.get(one) or self.matches.to_reference.get(other))
 
-    def pair_inputs(self, first: Node, second: Node) -> list[tuple[str, str]] | None:
+    def pair_differing_inputs(self, first: Node, second: Node) -> list[tuple[str, str]] | None:
         """Return the inputs of two operations that are no pair of equals; None if they differ."""
         if len(first.inputs) != len(second.inputs):
             return None
@@ -357,26 +363,30 @@ class Walk:
         return list(zip(rest, left, strict=True))
 
     def _are_likely(self, ones: Sequence[str], others: Sequence[str]) -> bool:
-        return all(self._is_likely(*pair) for pair in zip(ones, others, strict=True))
+        return all(
+            self._have_producers_of_one_kind(*pair) for pair in zip(ones, others, strict=True)
+        )
 
-    def _is_likely(self, one: str, other: str) -> bool:
+    def _have_producers_of_one_kind(self, one: str, other: str) -> bool:
         first, second = self.reference.find_producer(one), self.subject.find_producer(other)
         if first is None or second is None:
             return first is second
         return first.kind == second.kind
 
-    def find_settings(self, first: Node, second: Node, edit: Edit) -> list[SettingDifference]:
+    def find_settings(
+        self, first: Node, second: Node, edit: Substitution
+    ) -> list[SettingDifference]:
         """Return the settings that, changed in the reference, make an edit's tensor the subject's.
 
         Both read the same. What either side takes of the operation's output is that, or its last
         step. Empty if there are none, or the reference's operation cannot be evaluated alone.
         """
-        if not are_alike(first, second) or first.kind == OPAQUE:
+        if not have_same_kind(first, second) or first.kind == OPAQUE:
             return []
         names = {each.name: each for each in kinds.get(first.kind).hyperparameters}
         found = [each for each in self.compare(first, second)
                  if each.name in names and not names[each.name].reshapes]  # fmt: skip
-        if not found or self.pair_inputs(first, second) != []:
+        if not found or self.pair_differing_inputs(first, second) != []:
             return []
         own = [each[edit.subject] for each in self.subject.values if edit.subject in each]
         known = [each[first.outputs[0]] for each in self.reference.values
@@ -396,21 +406,21 @@ class Walk:
         """Return the subject's first operation in the region that reads a tensor, not a reshape."""
         readers = [node for node in self.subject.nodes if tensor in node.inputs]
         for node in readers:
-            if not is_passed(node):
+            if not keeps_values(node):
                 return node
         below = (self.find_reader(node.outputs[0]) for node in readers)
         return next((node for node in below if node is not None), None)
 
     # What is left -------------------------------------------------------------------------------
 
-    def read_fragments(self, edit: Edit) -> tuple[Fragment, Fragment]:
+    def read_fragments(self, edit: Substitution) -> tuple[Fragment, Fragment]:
         """Return what either side computes between tensors that both have and the edit's."""
         return (
             _read_fragment(self.reference, edit.reference, self.matches.to_subject),
             _read_fragment(self.subject, edit.subject, self.matches.to_reference),
         )
 
-    def arrange(self, edit: Edit) -> tuple[Array, Array] | None:
+    def arrange(self, edit: Substitution) -> tuple[Array, Array] | None:
         """Return the subject's tensor of an edit, on both inputs, in the reference's axes.
 
         Of several orders of the axes that fit it is that of a tensor that both compute it of, else
@@ -436,7 +446,7 @@ class Walk:
             return None
         return rearrange(given[0], best, shape), rearrange(given[1], best, shape)
 
-    def find_order(self, edit: Edit) -> tuple[int, ...] | None:
+    def find_order(self, edit: Substitution) -> tuple[int, ...] | None:
         """Return the order of axes in which an edit's subject is put in the reference's place."""
         movement = self._movements.get(edit)
         if movement is not None:
@@ -454,7 +464,7 @@ class Walk:
 
         return min(orders, key=measure)
 
-    def list_likely_orders(self, edit: Edit) -> list[tuple[int, ...]]:
+    def list_likely_orders(self, edit: Substitution) -> list[tuple[int, ...]]:
         """Return the orders of axes in which an edit's subject may be the reference's tensor.
 
         One that both sides' tensors before it have is the only one, as is that of one shape.
@@ -470,7 +480,7 @@ class Walk:
             return [*fitting, *orders][:1]
         return orders
 
-    def _list_known_orders(self, edit: Edit) -> set[tuple[int, ...]]:
+    def _list_known_orders(self, edit: Substitution) -> set[tuple[int, ...]]:
         """Return the orders of axes of what both sides compute an edit's tensors of."""
         found = set()
         for end in self.read_fragments(edit)[1].ends:
@@ -529,7 +539,7 @@ def _read_fragment(region: Region, tensor: str, matched: Mapping[str, Any]) -> F
             waiting += node.inputs
     order = {node.id: at for at, node in enumerate(region.graph.nodes)}
     chosen = sorted(nodes.values(), key=lambda node: order[node.id])
-    shown = tuple(n for n in chosen if not is_passed(n) or _changes_values(region, n))
+    shown = tuple(n for n in chosen if not keeps_values(n) or _changes_values(region, n))
     return Fragment(shown, tuple(ends))
 
 
@@ -539,23 +549,23 @@ def _changes_values(region: Region, node: Node) -> bool:
     if node.inputs[0] not in values or node.outputs[0] not in values:
         return node.kind == "cast"
     before, after = values[node.inputs[0]], values[node.outputs[0]]
-    return before.size == after.size and not agree_in_order(before, after, exact=True)
+    return before.size == after.size and not agree_with_merged_axes(before, after, exact=True)
 
 
-def is_passed(node: Node) -> bool:
+def keeps_values(node: Node) -> bool:
     """Return whether an operation only gives its one input another shape or other axes."""
     kind = kinds.properties(node.kind)
     return len(node.inputs) == 1 and (kind.passive or kind.returns_input or node.kind == "expand")
 
 
-def _are_equivalent(first: Node, second: Node) -> bool:
+def _may_be_equivalent(first: Node, second: Node) -> bool:
     """Return whether two operations may compute the same: one kind, or both linear layers."""
     family = kinds.properties(first.kind).family
     is_linear = family == "linear" and kinds.properties(second.kind).family == family
-    return is_linear or are_alike(first, second)
+    return is_linear or have_same_kind(first, second)
 
 
-def are_alike(first: Node, second: Node) -> bool:
+def have_same_kind(first: Node, second: Node) -> bool:
     """Return whether two operations are of one kind, or of none and of one name."""
     if first.kind == OPAQUE or second.kind == OPAQUE:
         return first.kind == second.kind and first.operation == second.operation

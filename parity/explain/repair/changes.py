@@ -67,7 +67,7 @@ class LayerRepair:
     """The number that is added to what the layer reads or gives."""
 
     @property
-    def states_operations(self) -> bool:
+    def has_text_only(self) -> bool:
         """Whether it is known which operations differ, and no value that they would need."""
         return self == LayerRepair(self.subject, self.row, self.cause, self.text, self.remedy)
 

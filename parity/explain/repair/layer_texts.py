@@ -210,7 +210,7 @@ def _change_operation(
     for name in names[:1] if "pool" not in wanted else names:
         if "pool" in wanted and name[-2:] != node.operation[-2:]:
             continue
-        for text in sources.rename_function(
+        for text in sources.replace_function(
             files.texts[line[0]], line[1], (*own, node.operation), name
         ):
             yield line[0], text

@@ -43,7 +43,7 @@ def change_values(text: str, line: int, old: Any, new: Any) -> Iterator[str]:
             yield apply_edits(text, [(*span(text, literal.node), format_literal(value))])
 
 
-def scale_values(text: str, line: int, factor: float) -> Iterator[str]:
+def divide_values(text: str, line: int, factor: float) -> Iterator[str]:
     """Yield the source with each number that a line's values come from divided by `factor`.
 
     One that divides is multiplied by it. The nearest one comes first.
@@ -56,7 +56,7 @@ def scale_values(text: str, line: int, factor: float) -> Iterator[str]:
             yield apply_edits(text, [(*span(text, literal.node), format_literal(new))])
 
 
-def move_values(text: str, line: int, offset: float) -> Iterator[str]:
+def subtract_from_values(text: str, line: int, offset: float) -> Iterator[str]:
     """Yield the source with each number that a line's values come from less `offset`."""
     for literal in find_literals(text, line):
         if _is_plain_number(literal.value):

@@ -144,7 +144,9 @@ def _plan_edits(
     if repair.kind and kinds.get(repair.kind).joins_branches:
         yield {"tensor": node.outputs[0], "action": "rename", "kind": repair.kind}
     elif repair.kind and not (is_activation(wanted) and not is_activation(node)):
-        attributes = to_attributes(repair.kind, _differing(repair.kind, repair.hyper)) or {}
+        attributes = (
+            to_attributes(repair.kind, _select_onnx_settings(repair.kind, repair.hyper)) or {}
+        )
         edit = {"tensor": node.outputs[0], "action": "replace", "kind": repair.kind}
         yield {**edit, "attributes": attributes, "input": node.inputs[0]}
     elif repair.hyper and not repair.kind:
@@ -156,7 +158,7 @@ def _plan_edits(
         yield {"tensor": chain.surplus.outputs[0], "action": "remove"}
     elif chain.missing is not None and chain.before is not None:
         kind = chain.missing.kind
-        attributes = to_attributes(kind, _differing(kind, chain.missing.hyper)) or {}
+        attributes = to_attributes(kind, _select_onnx_settings(kind, chain.missing.hyper)) or {}
         edit = {"tensor": chain.before.outputs[0], "action": "insert", "kind": kind}
         yield {**edit, "attributes": attributes}
     elif chain.added and repair.changes_data:
@@ -165,7 +167,7 @@ def _plan_edits(
         yield {**edit, "new": last.inputs[0]}
 
 
-def _differing(kind: str, hyper: Mapping[str, Any]) -> dict[str, Any]:
+def _select_onnx_settings(kind: str, hyper: Mapping[str, Any]) -> dict[str, Any]:
     """Return the hyperparameters that a kind states in ONNX."""
     known = {s.name: s for s in kinds.get(kind).hyperparameters if s.onnx}
     return {name: value for name, value in hyper.items() if name in known and value is not None}

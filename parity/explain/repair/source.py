@@ -85,7 +85,7 @@ def find_computed(text: str, place: CallPlace, arguments: Mapping[str, Any]) -> 
     }
 
 
-def rename_function(text: str, line: int, names: Sequence[str], new: str) -> Iterator[str]:
+def replace_function(text: str, line: int, names: Sequence[str], new: str) -> Iterator[str]:
     """Yield the source with each of the calls on a line that have one of `names`, by another name.
 
     A method of a tensor that has no such name becomes a call of `torch.nn.functional`, if the file

@@ -10,7 +10,7 @@ from typing import Any
 
 from parity.comparison.graphs.points import GraphRow
 from parity.comparison.graphs.state import GraphState
-from parity.comparison.graphs.structure import main_node, with_padding
+from parity.comparison.graphs.structure import fold_padding, main_node
 from parity.explain.repair.source import CallPlace
 from parity.network.graph import Node
 
@@ -72,7 +72,7 @@ def find_siblings(state: GraphState, subject: str, node: Node, files: SourceFile
         if own is None or own.kind != node.kind or files.places.get(own.path) != place:
             continue
         reference = state.reference.graph
-        wanted = with_padding(reference, reference.by_id[row.node]).hyper
+        wanted = fold_padding(reference, reference.by_id[row.node]).hyper
         found.setdefault(own.path, Sibling(own, wanted, spatial_sizes(state, subject, row, ())))
     order = {each.id: at for at, each in enumerate(graph.nodes)}
     return sorted(found.values(), key=lambda each: order[each.node.id])

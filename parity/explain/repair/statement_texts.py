@@ -31,10 +31,10 @@ def plan_statement_texts(
             for text in literals.change_values(files.texts[file], line, number.old, number.new):
                 yield file, text
         if repair.factor is not None:
-            for text in literals.scale_values(files.texts[file], line, repair.factor):
+            for text in literals.divide_values(files.texts[file], line, repair.factor):
                 yield file, text
         if repair.offset is not None:
-            for text in literals.move_values(files.texts[file], line, repair.offset):
+            for text in literals.subtract_from_values(files.texts[file], line, repair.offset):
                 yield file, text
         if repair.kind:
             yield from _change_named_kind(repair.kind, node, file, files.texts[file], line)
@@ -45,7 +45,7 @@ def plan_statement_texts(
         for file, line in lines:
             for text in _insert_operation(missing, node, graph, files.texts[file], line):
                 yield file, text
-    if repair.states_operations:
+    if repair.has_text_only:
         for file, line in lines:
             for text in statements.unwrap_operand(files.texts[file], line):
                 yield file, text

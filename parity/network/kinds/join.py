@@ -16,16 +16,18 @@ Array = NDArray[np.float64]
 
 
 def _add(inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]) -> Array:
-    return _fold(lambda *parts: sum(parts[1:], start=parts[0]), inputs, hyper)
+    return _apply(lambda *parts: sum(parts[1:], start=parts[0]), inputs, hyper)
 
 
 def _multiply(
     inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]
 ) -> Array:
-    return _fold(lambda *parts: math.prod(parts[1:], start=parts[0]), inputs, hyper)
+    return _apply(lambda *parts: math.prod(parts[1:], start=parts[0]), inputs, hyper)
 
 
-def _fold(function: Callable[..., Any], inputs: Sequence[Array], hyper: Mapping[str, Any]) -> Array:
+def _apply(
+    function: Callable[..., Any], inputs: Sequence[Array], hyper: Mapping[str, Any]
+) -> Array:
     """Return a function of all inputs, of which some may be complex."""
     if any(hyper.get(COMPLEX) or ()):
         return on_complex_parts(function, inputs, hyper[COMPLEX])
