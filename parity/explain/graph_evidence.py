@@ -164,7 +164,24 @@ class GraphEvidence:
             input_reshapes=list_input_reshapes(model.graph, own),
             misread_inputs=misread.find_inputs(node, own),
             misread_output=misread.find_output(node, own),
+            computed_weights=self._find_computed_weights(subject, node, own),
         )
+
+    def _find_computed_weights(self, subject: str, node: Node, own: Node) -> dict[str, Array]:
+        """Return what a subject's operation reads as weights that either model computes."""
+        if own.kind != node.kind:
+            return {}
+        known = self.subject_tensors.get(subject, {})
+        found: dict[str, Array] = {}
+        for each in own.parameters:
+            is_computed = each.role in own.constant_ids or each.role in node.constant_ids
+            if not each.role or not is_computed:
+                continue
+            if each.role in own.constant_ids and own.constant_ids[each.role] not in known:
+                continue
+            values = self.state.load_weights(subject)
+            found |= _read_weights(replace(own, parameters=(each,)), values, known)
+        return found
 
     def _reference_layer(self, node: Node) -> Layer | None:
         """Return the reference's layer with its inputs, if it gives the reference's own output.
@@ -239,11 +256,7 @@ class GraphEvidence:
         if is_signal(model.graph, own, order):
             inputs = tuple(each.swapaxes(1, 2) for each in inputs)
         values = self.state.load_weights(subject)
-        weights = {
-            each.role: to_canonical_weight(own.kind, each, values[each.name])
-            for each in own.parameters
-            if each.role and each.name in values
-        }
+        weights = _read_weights(own, values, known)
         moved = move_channels_first(model.graph, own, order)
         layer = Layer(moved.kind, inputs, moved.hyper, weights, constants=constants)
         if kinds.properties(own.kind).own_axes:
@@ -324,11 +337,7 @@ class GraphEvidence:
     def _canonical_weights(self, node: Node) -> dict[str, Array]:
         if node.id not in self._canonical:
             values = self.state.load_weights(self.state.reference.subject.name)
-            self._canonical[node.id] = {
-                each.role: to_canonical_weight(node.kind, each, values[each.name])
-                for each in node.parameters
-                if each.role and each.name in values
-            }
+            self._canonical[node.id] = _read_weights(node, values, self.reference_tensors)
         return self._canonical[node.id]
 
     def read_subject_weights(
@@ -342,8 +351,10 @@ class GraphEvidence:
         base = self.state.load_weights(reference.subject.name)
         values: dict[str, Array] = {}
         names: dict[str, str] = {}
+        main = main_node(self.state.models[subject].graph, row.nodes.get(subject, ()))
+        computed = {*node.constant_ids, *(main.constant_ids if main is not None else ())}
         for each in node.parameters:
-            if not each.role:
+            if not each.role or each.role in computed:
                 continue
             with contextlib.suppress(ValueError, WeightError):
                 gathered = gather_weight(alignment, each.name, own, base[each.name].shape)
@@ -448,6 +459,24 @@ class GraphEvidence:
         for rearrangement in channels_first(infer_axes(graph).get(point.tensor, "")):
             array = rearrangement.apply(array)
         return np.asarray(array, np.float64)
+
+
+def _read_weights(
+    node: Node, values: Mapping[str, Array], known: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Return the weights of an operation by role, in canonical axes.
+
+    One that is computed of others, as a kernel that is masked or normalised, is what a run had, if
+    that is among the `known` tensors.
+    """
+    found = {}
+    for each in node.parameters:
+        computed = node.constant_ids.get(each.role, "")
+        if each.role and computed in known:
+            found[each.role] = to_canonical_weight(node.kind, each, np.asarray(known[computed]))
+        elif each.role and each.name in values:
+            found[each.role] = to_canonical_weight(node.kind, each, values[each.name])
+    return found
 
 
 def _are_equal_weights(first: Array, second: Array) -> bool:

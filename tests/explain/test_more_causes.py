@@ -97,6 +97,23 @@ def test_a_padding_mode(mode):
     assert name_cause(layer, evaluate(plain)) == "padding-mode"
 
 
+def test_a_kernel_that_is_masked_otherwise():
+    layer = conv()
+    kernel, mask = layer.weights["kernel"], np.ones((3, 3))
+    mask[1, 2:], mask[2:] = 0, 0
+    layer = layer.with_weights(kernel=kernel * mask)
+    mask[1, 1] = 0
+    own = {"kernel": kernel * mask}
+    actual = evaluate(layer.with_weights(**own))
+    failing = failing_layer(layer, actual, computed_weights=own)
+    (candidate,) = diagnosis.explain_layer(failing).proof.candidates
+    assert candidate.cause == "computed-weight"
+    assert "64 of 576 values differ (of these are 0: 64 here), such as 0 at" in candidate.text
+    # Where it is the same, nothing is said of it.
+    failing = failing_layer(layer, 1.5 * evaluate(layer), computed_weights=dict(layer.weights))
+    assert {c.cause for c in diagnosis.explain_layer(failing).proof.candidates} == {"scale"}
+
+
 def test_factors_and_offsets():
     layer = dense()
     output, own = evaluate(layer), dict(layer.weights)

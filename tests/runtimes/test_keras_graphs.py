@@ -517,6 +517,23 @@ def test_a_computed_kernel_has_the_axes_of_what_is_computed_and_a_scalar_is_none
     assert runtime.read_parameters()[step] == 0.25
 
 
+def test_a_computed_kernel_is_given_as_it_is_read():
+    runtime, inputs = runtime_of("computed_kernels"), CASES["computed_kernels"].inputs
+    graph = runtime.record(inputs)
+    found, values = {}, runtime.read_parameters()
+    kernels = {n.find_parameter("kernel").name: n.constant_ids["kernel"]
+               for n in graph.nodes if "kernel" in n.constant_ids}  # fmt: skip
+
+    def keep(tensor, array):
+        found[tensor] = array.copy()
+
+    runtime.run_tensors(inputs, set(kernels.values()), keep)
+    assert set(found) == set(kernels.values())
+    (name,) = (each for each in kernels if "standardised" in each)
+    wanted = values[name] - values[name].mean(axis=(0, 1, 2))
+    assert np.allclose(found[kernels[name]], wanted, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["custom", "lstm", "compiled", "compiled_with_xla", "transformer"])
 def test_a_replica_has_weights_of_its_own(name):
     runtime, inputs = runtime_of(name), CASES[name].inputs

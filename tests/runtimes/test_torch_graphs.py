@@ -227,6 +227,19 @@ def test_maxima_over_an_axis_and_of_an_image_have_kinds():
     assert {"global_max_pool", "reduce_max", "reduce_min"} <= set(found)
 
 
+def test_a_computed_kernel_is_given_as_it_is_read():
+    model, inputs = build("computed"), CASES["computed"].inputs
+    convolution = graphs.record(model, inputs).nodes[0]
+    found = {}
+
+    def keep(tensor, array):
+        found[tensor] = array.copy()
+
+    graphs.run_tensors(model, inputs, {convolution.constant_ids["kernel"]}, keep)
+    (kernel,) = found.values()
+    assert np.array_equal(kernel, model.normed.weight.detach().numpy())
+
+
 def test_weights_that_are_computed_keep_their_names():
     graph = graphs.record(build("computed"), CASES["computed"].inputs)
     convolution = graph.nodes[0]

@@ -42,7 +42,8 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
     yield from _propose_constant_arithmetic(failing)
     # Weights that are all scaled give the same output: before they are known, nothing is proved.
     is_linear = kinds.get(wanted.kind).family == "linear" or wanted.kind == "conv_transpose"
-    knows_weights = bool(failing.subject_weights) or not wanted.weights
+    own = {**failing.subject_weights, **failing.computed_weights}
+    knows_weights = bool(own) or not wanted.weights
     if actual.shape == failing.expected.shape and knows_weights:
         yield from _propose_outputs(failing, wanted)
     if is_linear and "bias" in wanted.weights and knows_weights:

@@ -60,6 +60,9 @@ class FailingLayer:
     """The reference's operations that compute an input and have no partner, by its place."""
     subject_weights: Mapping[str, Array] = field(default_factory=dict)
     """The subject's own weights of this layer, by role; empty where they are not known."""
+    computed_weights: Mapping[str, Array] = field(default_factory=dict)
+    """What the subject's operation read as its weights, by role, where either model computes them
+    of others, such as a kernel that is masked; these are not among `subject_weights`."""
     label: str = ""
     """The layer's name in the subject's framework: Conv2D `conv1_conv`."""
     weight_names: Mapping[str, str] = field(default_factory=dict)

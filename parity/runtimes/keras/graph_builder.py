@@ -387,12 +387,12 @@ def _constants(event: Event, reading: NodeReading) -> dict[str, Any]:
 def _constant_ids(event: Event, reading: NodeReading) -> dict[str, str]:
     """Return the ids of the constants of several values, and of what is computed from weights.
 
-    By the place among the operands. Those of a function that is one operation are not given.
+    By the place among the operands, or the role. Of a function that is one operation, those that
+    are computed alone are given.
     """
-    if any(isinstance(each, Operand) for each in event.arguments.values()):
-        return {}
+    is_function = any(isinstance(each, Operand) for each in event.arguments.values())
     return {
-        str(place): name_operand(event.number, place)
+        reading.roles.get(place, str(place)): name_operand(event.number, place)
         for place, operand in enumerate(event.operands)
         if not operand.id
         and place not in reading.setting_inputs
@@ -400,4 +400,5 @@ def _constant_ids(event: Event, reading: NodeReading) -> dict[str, str]:
         and (np.prod(operand.shape, dtype=int) if operand.value is None else operand.value.size)
         != 1
         and not (operand.weight is not None and operand.weight.is_exact)
+        and not (is_function and operand.weight is None)
     }

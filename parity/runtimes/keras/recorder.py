@@ -544,7 +544,14 @@ class Recorder:
             return result
         if name == "tf.function" and not any(isinstance(m, WeightSource) for m in scope.operands):
             self._add_variables(scope)
-        operands = self._order_operands(scope, flat, is_function=bool(arguments))
+        ordered = self._order_operands(scope, flat, is_function=bool(arguments))
+        if self._gives_operands and arguments:
+            # Of what is no data, only what is computed of weights: a kernel that is masked.
+            self._give_operands(
+                [tensor for tensor, _ in ordered],
+                [each.weight if _is_computed(each) else each.id for _, each in ordered],
+            )
+        operands = tuple(operand for _, operand in ordered) if self._observe else ()
         described = {}
         if self._observe:
             described = {
@@ -556,19 +563,20 @@ class Recorder:
 
     def _order_operands(
         self, scope: _Scope, arguments: Sequence[Any], *, is_function: bool
-    ) -> tuple[Operand, ...]:
+    ) -> list[tuple[Any, Operand]]:
         """Return what a scope read in the order of its arguments, the rest behind it.
 
-        Constants are among the operands of a function; a layer's data are listed once.
+        Constants are among the operands of a function; a layer's data are listed once. Beside each
+        is the argument, None for the rest.
         """
-        if not self._observe:
-            return ()
-        found: list[Operand] = []
+        if not self._observe and not self._gives_operands:
+            return []
+        found: list[tuple[Any, Operand]] = []
         used: set[str | WeightSource] = set()
         for tensor in arguments:
             mark = self._find_mark(tensor)
             if mark is None:
-                found += [self._describe(tensor, None)] if is_function else []
+                found += [(tensor, self._describe(tensor, None))] if is_function else []
                 continue
             if isinstance(mark, WeightSource) and mark not in scope.operands:
                 # What was read may be the weight in another shape.
@@ -577,9 +585,9 @@ class Recorder:
                      if isinstance(m, WeightSource) and m.names == mark.names), mark
                 )  # fmt: skip
             if mark in scope.operands and (is_function or mark not in used):
-                found.append(scope.operands[mark])
+                found.append((tensor, scope.operands[mark]))
                 used.add(mark)
-        return (*found, *(o for mark, o in scope.operands.items() if mark not in used))
+        return [*found, *((None, o) for mark, o in scope.operands.items() if mark not in used)]
 
     def _describe_tensor(self, tensor: Any) -> Operand:
         return self._describe(tensor, self._find_mark(tensor))
@@ -631,6 +639,10 @@ _WEIGHTED = (
     keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose,
 )  # fmt: skip
 """Layers with weights that are no table: their input is data, also where it is made of weights."""
+
+
+def _is_computed(operand: Operand) -> bool:
+    return operand.weight is not None and not operand.weight.is_exact
 
 
 def _is_sorted(order: Sequence[int]) -> bool:
