@@ -475,9 +475,13 @@ def _is_open(finding: GraphFinding) -> bool:
 
 
 def _reads_another(finding: GraphFinding) -> bool:
-    """Return whether it is proved that another layer's tensor is read: of another order, maybe."""
+    """Return whether it is proved that another layer's tensor is read: of another order, maybe.
+
+    Where the tensor that the reference reads has no name, nothing more is known than values.
+    """
     proof = None if finding.explanation is None else finding.explanation.proof
-    return proof is not None and [each.cause for each in proof.candidates] == [rewired.NAME]
+    causes = () if proof is None else proof.candidates
+    return [(each.cause, each.describes_values) for each in causes] == [(rewired.NAME, False)]
 
 
 def _read_tensors(

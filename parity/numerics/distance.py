@@ -23,11 +23,14 @@ _DOT = 8192
 _HUGE = 1e8
 """The least magnitude of the values of a mask that is added to scores: -1e9, the lowest float32."""
 
-_GAP = 1e3
-"""By how many times the values of a mask are larger than the norm of any block of others."""
+_GAP = 1e2
+"""By how many times the values of a mask are larger than the norm of all others."""
 
-_MASK_ERROR = 2.0**-7
-"""By how much a mask's values may differ, relative to themselves: two bfloat16 roundings."""
+_BFLOAT16 = 2.0**-8
+"""The largest relative error of a rounding to bfloat16."""
+
+_MASK_ROUNDINGS = 4.0
+"""By how many roundings of the narrower type the values of a mask may differ, and be the same."""
 
 _FEW = 4
 """Number of tensors up to which a whole chunk of each, and of each pair's differences, fits a
@@ -150,7 +153,11 @@ class PairwiseErrors:
         self._wide = _allocate_rows(count, self._block)
         self._differences = _allocate_rows(len(self._pairs), self._block)
         self._magnitude = allocate_aligned(self._block, np.float64) if with_scale else None
-        self._norm, self._scale, self._largest_norm = 0.0, 0.0, 0.0
+        self._norm, self._scale = 0.0, 0.0
+        # The largest relative error of one rounding of each pair.
+        self._roundoffs = np.array(
+            [max(_find_roundoff(dtypes[i]), _find_roundoff(dtypes[j])) for i, j in self._pairs]
+        )
         self._sum_squares = np.zeros(len(self._differences))
         self._largest = np.zeros(len(self._differences))
         self._tallies = [_PairTally() for _ in self._pairs]
@@ -190,10 +197,8 @@ class PairwiseErrors:
             norm = float(_sum_squares(expected[None])[0])
         if self._unmasked or norm >= _HUGE**2:
             if self._unmasked is None:
-                self._unmasked = _Unmasked(
-                    self._norm, self._largest_norm, self._scale,
-                    self._sum_squares, self._largest, self._tallies,
-                )  # fmt: skip
+                self._unmasked = _Unmasked(self._norm, self._scale, self._sum_squares,
+                                           self._largest, self._tallies)  # fmt: skip
             self._unmasked.add(expected, rows, gaps, self._pairs, self._count)
         larger = largest > self._largest
         if larger.any():
@@ -206,7 +211,6 @@ class PairwiseErrors:
         np.maximum(self._largest, largest, out=self._largest)
         self._sum_squares += _sum_squares(gaps)
         self._norm += norm
-        self._largest_norm = max(self._largest_norm, norm)
         if self._magnitude is not None:
             magnitude = np.abs(expected, out=self._magnitude[:size])
             self._scale = max(self._scale, float(magnitude.max()))
@@ -231,7 +235,8 @@ class PairwiseErrors:
         tally = self._tallies[k]
         sums, largest, norm, scale = self._sum_squares, self._largest, self._norm, self._scale
         others = self._unmasked
-        if others is not None and others.is_apart(k) and not tally.wrong:
+        skipped = tally.skipped
+        if others is not None and others.is_apart(k, self._roundoffs[k]) and not tally.wrong:
             sums, largest, norm, scale = (
                 others.sum_squares, others.largest, others.norm, others.scale
             )  # fmt: skip
@@ -242,7 +247,7 @@ class PairwiseErrors:
             max_abs=math.inf if tally.wrong else float(largest[k]),
             rel_l2=math.inf if tally.wrong else rel_l2,
             wrong=tally.wrong,
-            compared=self._count - tally.skipped,
+            compared=self._count - skipped,
             size=self._count,
             scale=scale if self._magnitude is not None else 0.0,
             exact=expected == 0 and actual in self._equal_dtypes and self._count > 0,
@@ -261,14 +266,12 @@ class _Unmasked:
     def __init__(
         self,
         norm: float,
-        largest_norm: float,
         scale: float,
         sum_squares: Float64,
         largest: Float64,
         tallies: Sequence[_PairTally],
     ) -> None:
         self.norm, self.scale = norm, scale
-        self._largest_norm = largest_norm
         self.sum_squares, self.largest = sum_squares.copy(), largest.copy()
         self.tallies = [replace(tally) for tally in tallies]
         self._least = math.inf
@@ -291,13 +294,15 @@ class _Unmasked:
             self._least = min(self._least, float(magnitude[huge].min()))
             self._is_negative &= bool((expected[huge] < 0).all())
             ratios = gaps[:, huge] / magnitude[huge]
+            for k, (_, j) in enumerate(pairs):
+                # What is bfloat16's own number has been rounded to it.
+                is_short = _is_bfloat16(rows[j][huge]) & (ratios[k] <= _BFLOAT16)
+                ratios[k, is_short] = 0.0
             np.maximum(self._mask_errors, ratios.max(axis=1), out=self._mask_errors)
         if others.any():
             rest = np.where(others, gaps, 0.0)
             self.scale = max(self.scale, float(magnitude[others].max()))
-            norm = float(_sum_squares(np.where(others, expected, 0.0)[None])[0])
-            self.norm += norm
-            self._largest_norm = max(self._largest_norm, norm)
+            self.norm += float(_sum_squares(np.where(others, expected, 0.0)[None])[0])
             self.sum_squares += _sum_squares(rest)
             largest = rest.max(axis=1)
             for k in map(int, np.flatnonzero(largest > self.largest)):
@@ -305,13 +310,26 @@ class _Unmasked:
                 self.tallies[k].record_worst(int(rest[k].argmax()), start, rows[j], rows[i])
             np.maximum(self.largest, largest, out=self.largest)
 
-    def is_apart(self, pair: int) -> bool:
-        """Return whether the huge values are a mask's, and a pair of tensors has them alike."""
+    def is_apart(self, pair: int, roundoff: float) -> bool:
+        """Return whether the huge values are a mask's, and a pair has the same but for rounding.
+
+        `roundoff` is the largest relative error of one rounding.
+        """
         return (
             self._is_negative
-            and 0.0 < math.sqrt(self._largest_norm) <= self._least / _GAP
-            and bool(self._mask_errors[pair] <= _MASK_ERROR)
+            and 0.0 < math.sqrt(self.norm) <= self._least / _GAP
+            and bool(self._mask_errors[pair] <= _MASK_ROUNDINGS * roundoff)
         )
+
+
+def _is_bfloat16(values: Float64) -> NDArray[np.bool_]:
+    """Return which values are numbers of bfloat16, the upper half of a float32."""
+    narrow = values.astype(np.float32)
+    return np.asarray((narrow == values) & (narrow.view(np.uint32) & 0xFFFF == 0))
+
+
+def _find_roundoff(dtype: np.dtype[Any]) -> float:
+    return float(np.finfo(dtype).eps) / 2 if dtype.kind == "f" else 0.0
 
 
 @dataclass(slots=True)

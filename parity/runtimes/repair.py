@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,29 @@ from parity.errors import UsageError
 from parity.numerics.npz import load_npz, save_npz
 from parity.runtimes import user_code
 from parity.runtimes.constructors import Place
+
+MAX_RUN_SECONDS = 20.0
+"""After this time an alternative's run ends: a change of a loop may never end it."""
+
+
+@contextlib.contextmanager
+def limit_time(seconds: float) -> Iterator[None]:
+    """Raise `TimeoutError` in what runs for longer, where this thread can have an alarm."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"it runs for more than {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
 
 
 class RepairOperations:
@@ -60,26 +86,29 @@ class RepairOperations:
         user_code.forget_user_modules()
         getattr(runtime, "clear_framework_state", lambda: None)()
         try:
-            self.replace_sources(files=texts)
-            runtime.load_reference(reference=reference, trust=trust, custom_objects=custom_objects)
-            given = load_npz(inputs)
-            graph = runtime.record(given)
-            known = runtime.read_parameters()
-            runtime.write_parameters(
-                {
-                    name: value
-                    for name, value in load_npz(weights).items()
-                    if name in known and known[name].shape == value.shape
-                }
-            )
-            found: dict[str, Any] = {}
-            tensors = {port.tensor: port.name for port in graph.outputs}
+            with limit_time(MAX_RUN_SECONDS):
+                self.replace_sources(files=texts)
+                runtime.load_reference(
+                    reference=reference, trust=trust, custom_objects=custom_objects
+                )
+                given = load_npz(inputs)
+                graph = runtime.record(given)
+                known = runtime.read_parameters()
+                runtime.write_parameters(
+                    {
+                        name: value
+                        for name, value in load_npz(weights).items()
+                        if name in known and known[name].shape == value.shape
+                    }
+                )
+                found: dict[str, Any] = {}
+                tensors = {port.tensor: port.name for port in graph.outputs}
 
-            def keep(tensor: str, array: Any) -> None:
-                found[tensors[tensor]] = array
+                def keep(tensor: str, array: Any) -> None:
+                    found[tensors[tensor]] = array
 
-            runtime.run_tensors(given, set(tensors), keep)
-            save_npz(out, found)
+                runtime.run_tensors(given, set(tensors), keep)
+                save_npz(out, found)
         except Exception as error:  # noqa: BLE001 - most alternatives are wrong
             return {"error": f"{type(error).__name__}: {error}".partition("\n")[0]}
         return {"outputs": out}

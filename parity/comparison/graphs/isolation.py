@@ -136,7 +136,7 @@ def isolate_failing_layers(
             captures = runner.run_subjects([name], own_points[name], "layers", feed=capture)
             paths[name] = captures[name].path
     results = _judge_all(state, runner, own_points, capture, paths)
-    fewer = _leave_out_rewritings(state, runner, own_points, results, capture)
+    fewer = _leave_out_rewritings(state, runner, own_points, results, capture, stages)
     if fewer:
         for group in _group_equal(fewer):
             captures = runner.run_subjects(group, fewer[group[0]], "layers", feed=capture)
@@ -181,6 +181,7 @@ def _leave_out_rewritings(
     own_points: Mapping[str, Sequence[ComparisonPoint]],
     results: Sequence[PointResult],
     capture: Path,
+    stages: Sequence[PointResult],
 ) -> dict[str, list[ComparisonPoint]]:
     """Return the points of the subjects that have rows which are written differently, less those.
 
@@ -189,7 +190,9 @@ def _leave_out_rewritings(
     fewer = {}
     with runner.children.threads(len(own_points)) as pool:
         futures = {
-            name: pool.submit(find_rewritings, state, runner, name, points, results, capture)
+            name: pool.submit(
+                find_rewritings, state, runner, name, points, results, capture, stages
+            )
             for name, points in own_points.items()
         }
         for name, future in futures.items():

@@ -14,6 +14,7 @@ from pathlib import Path
 from parity.comparison.graphs.points import GraphRow, isolated_terms
 from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.state import GraphState
+from parity.comparison.graphs.structure import find_differences
 from parity.network import kinds
 from parity.network.graph import Graph
 from parity.numerics.capture import CaptureReader
@@ -24,6 +25,14 @@ from parity.numerics.verdict import PointResult
 
 MIN_RATIO = 1e4
 """A row that is written differently differs by at least this many floors: by its own size."""
+
+_CHOOSING = frozenset(
+    """
+    max_pool global_max_pool reduce_max reduce_min maximum minimum argmax argmin top_k topk sort
+    argsort equal not_equal less less_equal greater greater_equal floor ceil round sign
+    """.split()  # noqa: SIM905
+)
+"""Kinds whose output shows a part of what they read."""
 
 MAX_RATIO = 10.0
 """What reads such a row is right up to this many floors of its own part, of which it is longer."""
@@ -36,18 +45,26 @@ def find_rewritings(
     points: Sequence[ComparisonPoint],
     results: Sequence[PointResult],
     capture: Path,
+    stages: Sequence[PointResult] = (),
 ) -> frozenset[str]:
     """Return the rows of a subject that differ in isolation, and all of whose readers are right.
 
-    `results` are those of the isolated run at the points, `capture` is what it was given. The
-    subject is run once more, with its own tensors in the rows that may be written differently, and
-    in those behind them that fail.
+    `results` are those of the isolated run at the points, `capture` is what it was given, `stages`
+    are those of the whole run. The subject is run once more, with its own tensors in the rows that
+    may be written differently, and in those behind them that fail.
     """
     failing = {
         r.row: r for r in results if name in r.subjects and r.subjects[name].status.is_failure
     }
     readers = find_readers(state, name, [point.row for point in points])
-    candidates = [row for row in failing if _may_be_rewritten(state, name, failing[row], readers)]
+    # What is padded by a layer and cropped behind it has another shape in between.
+    shapes = {row for row, result in failing.items() if result.subjects[name].shape_differs}
+    settled = _find_settled(state, name, stages, shapes)
+    candidates = [
+        row
+        for row in failing
+        if row not in settled and _may_be_rewritten(state, name, failing[row], readers)
+    ]
     if not candidates:
         return frozenset()
     unfed = _reach(candidates, readers, failing)
@@ -57,17 +74,67 @@ def find_rewritings(
     found = set[str]()
     # What reads a row stands behind it.
     for point in reversed(points):
-        behind = readers[point.row]
-        if point.row in failing and point.row in unfed and behind:
-            is_right = all(each in found or ratios[each] <= MAX_RATIO for each in behind)
-            if is_right and ratios[point.row] > MAX_RATIO:
+        if point.row in candidates and ratios[point.row] > MAX_RATIO:
+            behind = readers[point.row]
+            is_shape = point.row in shapes
+            if all(
+                each in found or _is_right(state, each, ratios, is_shape=is_shape)
+                for each in behind
+            ):
                 found.add(point.row)
-    # What one line writes otherwise, it does wherever it runs, also before a layer that is wrong.
+    # What one line writes otherwise, it does before a layer that is wrong too: of that nothing is
+    # known, since it is wrong with the reference's tensor as well.
     places = {_find_place(state, row) for row in found}
-    return frozenset(
-        found
-        | {row for row in candidates if (place := _find_place(state, row)) and place in places}
-    )
+    for row in candidates:
+        place = _find_place(state, row)
+        # One of another shape cannot be given the reference's tensor.
+        if place is not None and place in places and row not in shapes:
+            judged = [each for each in readers[row] if each not in failing and each not in found]
+            if all(_is_right(state, each, ratios, is_shape=False) for each in judged):
+                found.add(row)
+    return frozenset(found)
+
+
+def _is_right(state: GraphState, row: str, ratios: Mapping[str, float], is_shape: bool) -> bool:
+    """Return whether what reads a tensor shows that it is right; a maximum shows few values.
+
+    With `is_shape` the tensor has another shape, and what reads it takes the right part of it.
+    """
+    kind = state.reference.graph.by_id[state.table.by_name(row).node].kind
+    is_lossy = kind in _CHOOSING or (kinds.properties(kind).has_kink and not is_shape)
+    return not is_lossy and ratios[row] <= MAX_RATIO
+
+
+def _find_settled(
+    state: GraphState, name: str, stages: Sequence[PointResult], shapes: Collection[str]
+) -> set[str]:
+    """Return the rows that are wrong whatever reads them.
+
+    They are the models' outputs, the points at which the whole run differs, and the operations of
+    one kind with other settings, but for those in `shapes`, which differ in the shape.
+    """
+    model, alignment = state.models[name], state.alignments.get(name)
+    outputs = {port.tensor for port in state.reference.graph.outputs}
+    own_outputs = {port.tensor for port in model.graph.outputs}
+    differences = () if alignment is None else find_differences(state.reference, model, alignment)
+    settings = {each.reference_node for each in differences if each.field != "kind"}
+    found = set(state.table.outputs)
+    if state.request.depth != "layer":
+        found |= {
+            each.row
+            for each in stages
+            if name in each.subjects and each.subjects[name].status.is_failure
+        }
+    reference = state.reference.subject.name
+    for row in state.table.rows:
+        if name not in row.tensors or reference not in row.tensors:
+            continue
+        is_output = (
+            row.tensors[reference].tensor in outputs or row.tensors[name].tensor in own_outputs
+        )
+        if is_output or (row.node in settings and row.name not in shapes):
+            found.add(row.name)
+    return found
 
 
 def _find_place(state: GraphState, row: str) -> tuple[str, str] | None:
@@ -86,7 +153,8 @@ def _may_be_rewritten(
     is_large = own.shape_differs or own.x_floor >= MIN_RATIO
     node = state.reference.graph.by_id[row.node]
     has_kernel = bool(node.parameters) and not kinds.properties(node.kind).affine
-    return is_large and not has_kernel and bool(readers[row.name])
+    is_open = own.shape_differs or not has_kernel
+    return is_large and is_open and bool(readers[row.name])
 
 
 def find_readers(state: GraphState, name: str, rows: Sequence[str]) -> dict[str, set[str]]:

@@ -38,7 +38,8 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             ANOTHER,
             replace_weights(**{role: failing.subject_weights[role] for role in sources}),
             text[:1].upper() + text[1:],
-            f"{failing.label}: tie {pairs} in both models, or in neither",
+            f"{failing.label}: tie {pairs} in both models or in neither; if neither ties them, "
+            "load each in its own place",
             0.5,
         )
     counts = ", ".join(

@@ -24,7 +24,7 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
         for name, other in failing.possible_inputs.items():
             if name in (failing.row.name, *own) or other.shape != tensor.shape:
                 continue
-            wanted = f"that of {own[index]}" if own[index] else "an earlier one"
+            wanted = f"that of {own[index]}" if own[index] else "another one"
             yield Candidate(
                 NAME,
                 partial(_read_instead, index=index, tensor=other),

@@ -36,6 +36,7 @@ class ErrorPattern:
     """The properties in words."""
 
 
+@np.errstate(all="ignore")
 def classify_error(
     actual: Array, expected: Array, *, floor: float, groups: int = 1
 ) -> ErrorPattern:
