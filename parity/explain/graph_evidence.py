@@ -169,7 +169,7 @@ class GraphEvidence:
 
     def _find_computed_weights(self, subject: str, node: Node, own: Node) -> dict[str, Array]:
         """Return what a subject's operation reads as weights that either model computes."""
-        if own.kind != node.kind:
+        if own.kind != node.kind or kinds.properties(node.kind).affine:
             return {}
         known = self.subject_tensors.get(subject, {})
         found: dict[str, Array] = {}
@@ -352,7 +352,9 @@ class GraphEvidence:
         values: dict[str, Array] = {}
         names: dict[str, str] = {}
         main = main_node(self.state.models[subject].graph, row.nodes.get(subject, ()))
-        computed = {*node.constant_ids, *(main.constant_ids if main is not None else ())}
+        computed: set[str] = set()
+        if not kinds.properties(node.kind).affine:
+            computed = {*node.constant_ids, *(main.constant_ids if main is not None else ())}
         for each in node.parameters:
             if not each.role or each.role in computed:
                 continue
@@ -467,11 +469,12 @@ def _read_weights(
     """Return the weights of an operation by role, in canonical axes.
 
     One that is computed of others, as a kernel that is masked or normalised, is what a run had, if
-    that is among the `known` tensors.
+    that is among the `known` tensors. What adds or multiplies by a table has it as a constant.
     """
     found = {}
+    ids = {} if kinds.properties(node.kind).affine else node.constant_ids
     for each in node.parameters:
-        computed = node.constant_ids.get(each.role, "")
+        computed = ids.get(each.role, "")
         if each.role and computed in known:
             found[each.role] = to_canonical_weight(node.kind, each, np.asarray(known[computed]))
         elif each.role and each.name in values:

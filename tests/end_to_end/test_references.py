@@ -333,7 +333,7 @@ def test_the_names_of_a_script_are_told_without_its_modules(compare):
     done = compare("net.py:xyzzy")
     assert done.code == 2
     assert done.error.endswith(
-        "net.py has no 'xyzzy'; it has Log, Net, broken, build, logarithm, masked"
+        "net.py has no 'xyzzy'; it has Log, Net, broken, build, epsilon, logarithm, masked"
     )
 
 
