@@ -74,6 +74,7 @@ def test_a_slip_that_is_no_value(tmp_path, right, wrong):
     assert not result.shares_constants
 
 
+@pytest.mark.slow
 def test_a_repair_beside_a_rounded_table_is_accepted(tmp_path):
     rounded = NET.replace(COMPUTED, ROUNDED)
     result = run_fix(tmp_path, NET, rounded.replace("a, b = torch", "b, a = torch"))

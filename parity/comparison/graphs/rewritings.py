@@ -26,14 +26,6 @@ from parity.numerics.verdict import PointResult
 MIN_RATIO = 1e4
 """A row that is written differently differs by at least this many floors: by its own size."""
 
-_CHOOSING = frozenset(
-    """
-    max_pool global_max_pool reduce_max reduce_min maximum minimum argmax argmin top_k topk sort
-    argsort equal not_equal less less_equal greater greater_equal floor ceil round sign
-    """.split()  # noqa: SIM905
-)
-"""Kinds whose output shows a part of what they read."""
-
 MAX_RATIO = 10.0
 """What reads such a row is right up to this many floors of its own part, of which it is longer."""
 
@@ -100,9 +92,20 @@ def _is_right(state: GraphState, row: str, ratios: Mapping[str, float], is_shape
 
     With `is_shape` the tensor has another shape, and what reads it takes the right part of it.
     """
-    kind = state.reference.graph.by_id[state.table.by_name(row).node].kind
-    is_lossy = kind in _CHOOSING or (kinds.properties(kind).has_kink and not is_shape)
+    own = state.table.by_name(row)
+    node = state.reference.graph.by_id[own.node]
+    is_float = all("float" in state.reference.graph.tensors[each].dtype for each in node.outputs)
+    is_lossy = (
+        node.kind in _list_maxima()
+        or not is_float
+        or (kinds.properties(node.kind).has_kink and not is_shape)
+    )
     return not is_lossy and ratios[row] <= MAX_RATIO
+
+
+def _list_maxima() -> set[str]:
+    """Return the kinds that take the maximum of several values."""
+    return {kind.maximum for kind in kinds.registry().values() if kind.maximum}
 
 
 def _find_settled(

@@ -11,6 +11,7 @@ from parity.explain.repair.statements import wrap_operand, write_call
 from parity.explain.repair.syntax import apply_edits, name_of, parse, segment, span
 from parity.explain.repair.transplants import find_module
 from parity.network import kinds
+from parity.network.kind import Kind
 
 MAX_WRAPPED = 24
 """How many operands of a line are given to something in one way each."""
@@ -42,8 +43,8 @@ def insert_function(
         name
         for kind in kinds.registry().values()
         for name in (*kind.torch_functions, *kind.keras_functions)
-        if kind.activation or kind.family == "activation"
-    } | {"exp", "log", "sqrt", "square", "abs", "sin", "cos", "rsqrt", "negative"}
+        if _is_pointwise(kind)
+    }
     for name in functions:
         activation = name in unary
         if not activation:
@@ -52,6 +53,13 @@ def insert_function(
         for place, changed in enumerate(wrap_operand(text, line, wrap) if wrap else ()):
             if place < MAX_WRAPPED:
                 yield changed
+
+
+def _is_pointwise(kind: Kind) -> bool:
+    """Return whether a kind computes each value of one input by itself, without settings."""
+    moves = kind.moves_values or kind.passive or kind.reorders or kind.mixes_axes
+    reads_more = kind.roles or kind.joins_branches or kind.number_verb or kind.hyperparameters
+    return kind.activation or kind.family == "activation" or not (moves or reads_more)
 
 
 def insert_mask(text: str, line: int, framework: str) -> Iterator[str]:

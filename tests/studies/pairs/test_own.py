@@ -70,7 +70,7 @@ def test_layers_are_paired_and_the_models_agree(pair, children):
     [
         ("conv1d", "dilation", {"dilation"}),
         ("residual", "no ReLU", {"activation-missing"}),
-        ("two_inputs", "branches swapped", {"output-permuted"}),
+        ("two_inputs", "branches swapped", {"values-in-another-order"}),
         # The multiplication has no partner in the other model: the outputs are compared all the
         # same.
         ("lstm_tagger", "scale of the head", {"scale"}),

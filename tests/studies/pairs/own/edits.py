@@ -33,6 +33,7 @@ MERGE = frozenset(
         "reads-another-tensor",
         "channel-order",
         "output-permuted",
+        "values-in-another-order",
     }
 )
 SETTING = frozenset({"setting"})
