@@ -15,12 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.comparison.graphs.points import GraphTable
+from parity.network import kinds
 from parity.numerics.capture import CaptureReader
 from parity.numerics.points import ComparisonPoint
-
-COMPARISONS = frozenset(
-    {"equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "logical_not"}
-)
 
 
 def find_inverted_masks(
@@ -30,7 +27,9 @@ def find_inverted_masks(
 
     `reference` and `subject` are captures of the isolated rows.
     """
-    rows = [each.row for each in points if table.by_name(each.row).kind in COMPARISONS]
+    rows = [
+        each.row for each in points if kinds.properties(table.by_name(each.row).kind).gives_truth
+    ]
     found = set()
     with contextlib.ExitStack() as stack:
         known, own = (stack.enter_context(CaptureReader(path)) for path in (reference, subject))

@@ -27,8 +27,6 @@ MAX_CHAIN = 24
 MAX_EXCHANGED = 64
 """The places of one axis that may hold each other's values."""
 
-_MOVING = frozenset({"flip", "roll", "concat", "stack", "depth_to_space", "space_to_depth"})
-
 Codes = tuple[Array, Array]
 """The numbers that stand in the place of a tensor's values, on both inputs."""
 
@@ -126,7 +124,7 @@ def moves_values(region: Region, node: Node) -> bool:
         read = np.concatenate([each.reshape(-1) for each in known])
         return read.size > 1 and bool(np.isin(output, read).all())
     kind = kinds.properties(node.kind)
-    return kind.passive or kind.moves_values or kind.returns_input or node.kind in _MOVING
+    return kind.passive or kind.moves_values or kind.returns_input or kind.rearranges
 
 
 def _is_reshape_of(node: Node, tensors: Collection[str]) -> bool:

@@ -266,20 +266,22 @@ def change_operations(text: str, line: int, names: Sequence[str]) -> Iterator[st
                 yield apply_edits(text, [edit, (first, last, "")])
 
 
-_FAMILIES = (
-    ("max", "mean", "min", "sum", "amax", "amin", "prod"),
-    ("maximum", "minimum", "add", "multiply", "subtract"),
-    ("tanh", "sigmoid", "relu", "gelu", "silu", "softplus", "elu", "relu6"),
-    ("softmax", "log_softmax", "sigmoid"),
-    ("sin", "cos"),
-    ("exp", "expm1", "log", "log1p"),
-    ("sqrt", "rsqrt", "square"),
-    ("floor", "ceil", "round"),
-    ("flip", "roll"),
-    ("std", "var"),
-    ("argmax", "argmin"),
-    ("tril", "triu"),
-)
+_FUNCTIONS = """
+max mean min sum amax amin prod
+maximum minimum add multiply subtract
+tanh sigmoid relu gelu silu softplus elu relu6
+softmax log_softmax sigmoid
+sin cos
+exp expm1 log log1p
+sqrt rsqrt square
+floor ceil round
+flip roll
+std var
+argmax argmin
+tril triu
+"""
+
+_FAMILIES = tuple(tuple(line.split()) for line in _FUNCTIONS.strip().splitlines())
 """Functions of both frameworks that take the same arguments, and are taken for one another."""
 
 

@@ -77,6 +77,7 @@ KINDS = (
     Kind(
         "concat",
         _concat,
+        rearranges=True,
         ordered=True,
         landmark="concat",
         hyperparameters=(Hyperparameter("axis", 1, optional=True),),
@@ -88,6 +89,7 @@ KINDS = (
     Kind(
         "stack",
         _stack,
+        rearranges=True,
         mixes_axes=True,
         ordered=True,
         hyperparameters=(Hyperparameter("axis", 0, optional=True),),

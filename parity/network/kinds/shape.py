@@ -451,6 +451,7 @@ KINDS = (
     Kind(
         "roll",
         _roll,
+        rearranges=True,
         hyperparameters=(Hyperparameter("shifts"), Hyperparameter("axes")),
         torch_functions=("roll",),
         reorders=True,
@@ -458,6 +459,7 @@ KINDS = (
     Kind(
         "flip",
         _flip,
+        rearranges=True,
         hyperparameters=(Hyperparameter("axes"),),
         torch_functions=("flip",),
         reorders=True,
@@ -474,6 +476,7 @@ KINDS = (
     Kind(
         "depth_to_space",
         _depth_to_space,
+        rearranges=True,
         hyperparameters=(Hyperparameter("block", onnx="blocksize", reshapes=True), _BLOCK_MAJOR),
         torch_functions=("pixel_shuffle",),
         onnx=("DepthToSpace",),
@@ -481,6 +484,7 @@ KINDS = (
     Kind(
         "space_to_depth",
         _space_to_depth,
+        rearranges=True,
         hyperparameters=(Hyperparameter("block", reshapes=True), _BLOCK_MAJOR),
         torch_functions=("pixel_unshuffle",),
     ),
