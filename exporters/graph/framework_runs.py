@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from exporters.errors import ExportError, first_line
 from parity.numerics import floor
 from parity.numerics.distance import ErrorMetrics, measure_error
+from parity.numerics.rounding import unit_roundoff
 
 Array = NDArray[Any]
 
@@ -275,7 +276,7 @@ def call(function: ModelFunction, inputs: Sequence[Array], batch: int) -> list[A
 
 def roundoff_of(dtype: np.dtype[Any]) -> float:
     """Return the unit roundoff; 0 for integers and booleans."""
-    return 2.0**-8 if dtype.name == "bfloat16" else floor.unit_roundoff(dtype)
+    return 2.0**-8 if dtype.name == "bfloat16" else unit_roundoff(dtype)
 
 
 def take_rows(array: Array, axis: int, part: slice) -> Array:

@@ -208,8 +208,6 @@ class Kind:
     """Whether attention that is written as several operations may apply it to the scores."""
     returns_input: bool = False
     """Whether it returns its input in inference, of another type at most."""
-    gives_truth: bool = False
-    """Whether its output is true or false, as that of a comparison."""
     rearranges: bool = False
     """Whether each value of its output is one of its inputs', at another place."""
     reorders: bool = False

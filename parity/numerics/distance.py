@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.numerics.checksum import ALIGNMENT, CHUNK, allocate_aligned
+from parity.numerics.rounding import unit_roundoff
 
 Array = NDArray[Any]
 Float64 = NDArray[np.float64]
@@ -156,7 +157,7 @@ class PairwiseErrors:
         self._norm, self._scale = 0.0, 0.0
         # The largest relative error of one rounding of each pair.
         self._roundoffs = np.array(
-            [max(_find_roundoff(dtypes[i]), _find_roundoff(dtypes[j])) for i, j in self._pairs]
+            [max(unit_roundoff(dtypes[i]), unit_roundoff(dtypes[j])) for i, j in self._pairs]
         )
         self._sum_squares = np.zeros(len(self._differences))
         self._largest = np.zeros(len(self._differences))
@@ -326,10 +327,6 @@ def _is_bfloat16(values: Float64) -> NDArray[np.bool_]:
     """Return which values are numbers of bfloat16, the upper half of a float32."""
     narrow = values.astype(np.float32)
     return np.asarray((narrow == values) & (narrow.view(np.uint32) & 0xFFFF == 0))
-
-
-def _find_roundoff(dtype: np.dtype[Any]) -> float:
-    return float(np.finfo(dtype).eps) / 2 if dtype.kind == "f" else 0.0
 
 
 @dataclass(slots=True)

@@ -105,11 +105,6 @@ class Floor:
         )
 
 
-def unit_roundoff(dtype: np.dtype[Any]) -> float:
-    """Return the largest relative error of one rounding; 0 for integers and booleans."""
-    return float(np.finfo(dtype).eps) / 2 if dtype.kind == "f" else 0.0
-
-
 def compute_floor(errors: Sequence[ErrorMetrics], *, roundoff: float = ROUNDOFF) -> Floor:
     """Return the floor over the replicates' errors at one row (docs/design.md, "The verdict").
 

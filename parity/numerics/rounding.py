@@ -18,3 +18,8 @@ def round_to_bits(values: Array, bits: int) -> Array:
     mantissa, exponent = np.frexp(values.astype(np.float64, copy=False))
     scale = 2.0**bits
     return np.asarray(np.ldexp(np.rint(mantissa * scale) / scale, exponent))
+
+
+def unit_roundoff(dtype: np.dtype[Any]) -> float:
+    """Return the largest relative error of one rounding; 0 for integers and booleans."""
+    return float(np.finfo(dtype).eps) / 2 if dtype.kind == "f" else 0.0

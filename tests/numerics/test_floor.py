@@ -19,8 +19,8 @@ from parity.numerics.floor import (
     FloorAccumulator,
     compute_floor,
     perturb,
-    unit_roundoff,
 )
+from parity.numerics.rounding import unit_roundoff
 
 RNG = np.random.default_rng
 

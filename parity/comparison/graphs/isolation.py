@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from parity.comparison.graphs.inverted_masks import find_inverted_masks
 from parity.comparison.graphs.missing import find_missing_operation
 from parity.comparison.graphs.points import extra_points, isolated_terms
 from parity.comparison.graphs.precisions import find_row_precisions
@@ -47,8 +46,6 @@ class IsolatedRows:
     """The points of each subject's run, which are given the reference's tensors."""
     followers: frozenset[tuple[str, str]] = frozenset()
     """Subjects and rows that read from a row whose shape differs, so that they differ too."""
-    passing_shapes: frozenset[tuple[str, str]] = frozenset()
-    """Subjects and rows of another shape, where all rows that read from them are right."""
     shared: frozenset[tuple[str, str]] = frozenset()
     """Exports and rows that fail in isolation as their models do, and give the same."""
 
@@ -59,7 +56,7 @@ class IsolatedRows:
             for layer in self.results
             for name, result in layer.subjects.items()
             if layer.stage in self.stages and result.status.is_failure
-            if (name, layer.row) not in self.followers | self.passing_shapes
+            if (name, layer.row) not in self.followers
         ]
 
 
@@ -129,12 +126,6 @@ def isolate_failing_layers(
     for group in _group_equal(own_points):
         captures = runner.run_subjects(group, own_points[group[0]], "layers", feed=capture)
         paths |= {name: each.path for name, each in captures.items()}
-    for name, points in own_points.items():
-        inverted = find_inverted_masks(state.table, points, capture, paths[name])
-        if inverted:
-            own_points[name] = [each for each in points if each.row not in inverted]
-            captures = runner.run_subjects([name], own_points[name], "layers", feed=capture)
-            paths[name] = captures[name].path
     results = _judge_all(state, runner, own_points, capture, paths)
     fewer = _leave_out_rewritings(state, runner, own_points, results, capture, stages)
     if fewer:
@@ -152,11 +143,8 @@ def isolate_failing_layers(
     limit = state.request.limit
     shared = find_shared_failures(sources, results, limit=limit)
     shared |= find_shared_shapes(sources, results, paths, limit=limit)
-    shapes = frozenset(
-        (name, row) for name in names for row in find_passing_shapes(state, results, name)
-    )
     return IsolatedRows(
-        tuple(results), paths, capture, frozenset(failing), own_points, followers, shapes, shared
+        tuple(results), paths, capture, frozenset(failing), own_points, followers, shared
     )
 
 
@@ -375,6 +363,7 @@ def _find_followers(state: GraphState, results: Sequence[PointResult], name: str
 
     A tensor of another shape cannot be replaced by the reference's, so what follows differs too.
     """
+    graph = state.reference.graph
     failing = {r.row for r in results if name in r.subjects and r.subjects[name].status.is_failure}
     found, absent = set[str](), set[str]()
     for row in state.table.rows:
@@ -384,40 +373,11 @@ def _find_followers(state: GraphState, results: Sequence[PointResult], name: str
                 found.add(row.name)
             absent.add(missing.node.id)
     other = {r.row for r in results if name in r.subjects and r.subjects[name].shape_differs}
-    readers = _find_readers(state, failing)
-    return found | {row for row in failing if readers[row] & other}
-
-
-def find_passing_shapes(state: GraphState, results: Sequence[PointResult], name: str) -> set[str]:
-    """Return the rows of another shape that all rows which read from them are right behind.
-
-    Such as a pooling that is padded by another operation, and cropped at once. What reads from such
-    a row is given the subject's own tensor, so that it agrees only if both agree together.
-    """
-    own = {r.row: r.subjects[name] for r in results if name in r.subjects}
-    other = {row for row, result in own.items() if result.shape_differs}
-    if not other:
-        return set()
-    before = _find_readers(state, {row.name for row in state.table.rows})
-    readers = {each: [row for row, read in before.items() if each in read] for each in other}
-    return {
-        each
-        for each, rows in readers.items()
-        if rows and all(row in own and own[row].status.passes for row in rows)
-    }
-
-
-def _find_readers(state: GraphState, rows: Collection[str]) -> dict[str, set[str]]:
-    """Return the rows that each of some rows reads from, with no other row between."""
-    graph, found = state.reference.graph, {}
     by_tensor = {row.tensors[state.reference.subject.name].tensor: row.name
                  for row in state.table.rows}  # fmt: skip
     for row in state.table.rows:
-        if row.name not in rows:
-            continue
         waiting, seen = list(graph.by_id[row.node].inputs), set[str]()
-        found[row.name] = set[str]()
-        while waiting:
+        while waiting and row.name in failing:
             tensor = waiting.pop()
             if tensor in seen:
                 continue
@@ -426,8 +386,8 @@ def _find_readers(state: GraphState, rows: Collection[str]) -> dict[str, set[str
             if before is None:
                 producer = graph.producers.get(tensor)
                 waiting += () if producer is None else producer.inputs
-            else:
-                found[row.name].add(before)
+            elif before in other:
+                found.add(row.name)
     return found
 
 

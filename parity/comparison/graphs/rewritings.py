@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from parity.comparison.graphs.points import GraphRow, isolated_terms
@@ -16,7 +17,7 @@ from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import find_differences
 from parity.network import kinds
-from parity.network.graph import Graph
+from parity.network.graph import Graph, Node
 from parity.numerics.capture import CaptureReader
 from parity.numerics.floor import Floor
 from parity.numerics.measurement import measure_rows
@@ -51,11 +52,11 @@ def find_rewritings(
     readers = find_readers(state, name, [point.row for point in points])
     # What is padded by a layer and cropped behind it has another shape in between.
     shapes = {row for row, result in failing.items() if result.subjects[name].shape_differs}
-    settled = _find_settled(state, name, stages, shapes)
+    excluded = _list_excluded(state, name, stages, shapes)
     candidates = [
         row
         for row in failing
-        if row not in settled and _may_be_rewritten(state, name, failing[row], readers)
+        if row not in excluded and _may_be_rewritten(state, name, failing[row], readers)
     ]
     if not candidates:
         return frozenset()
@@ -63,52 +64,69 @@ def find_rewritings(
     ends = {reader for row in unfed for reader in readers[row]}
     run = runner.run_subject(name, points, "rewritten", feed=capture, unfed=unfed)
     ratios = _measure_ratios(state, points, results, unfed | ends, capture, run.path)
-    found = set[str]()
-    # What reads a row stands behind it.
-    for point in reversed(points):
-        if point.row in candidates and ratios[point.row] > MAX_RATIO:
-            behind = readers[point.row]
-            is_shape = point.row in shapes
-            if all(
-                each in found or _is_right(state, each, ratios, is_shape=is_shape)
-                for each in behind
-            ):
-                found.add(point.row)
-    # What one line writes otherwise, it does before a layer that is wrong too: of that nothing is
-    # known, since it is wrong with the reference's tensor as well.
-    places = {_find_place(state, row) for row in found}
-    for row in candidates:
-        place = _find_place(state, row)
-        # One of another shape cannot be given the reference's tensor.
-        if place is not None and place in places and row not in shapes:
-            judged = [each for each in readers[row] if each not in failing and each not in found]
-            if all(_is_right(state, each, ratios, is_shape=False) for each in judged):
-                found.add(row)
-    return frozenset(found)
+    evidence = _Evidence(state, readers, failing.keys(), shapes, ratios)
+    return evidence.select(candidates, [point.row for point in points])
 
 
-def _is_right(state: GraphState, row: str, ratios: Mapping[str, float], is_shape: bool) -> bool:
-    """Return whether what reads a tensor shows that it is right; a maximum shows few values.
+@dataclass(frozen=True)
+class _Evidence:
+    """What a run with the subject's own tensors in some rows shows of them."""
 
-    With `is_shape` the tensor has another shape, and what reads it takes the right part of it.
-    """
-    own = state.table.by_name(row)
-    node = state.reference.graph.by_id[own.node]
-    is_float = all("float" in state.reference.graph.tensors[each].dtype for each in node.outputs)
-    is_lossy = (
-        node.kind in _list_maxima()
-        or not is_float
-        or (kinds.properties(node.kind).has_kink and not is_shape)
-    )
-    return not is_lossy and ratios[row] <= MAX_RATIO
+    state: GraphState
+    readers: Mapping[str, Collection[str]]
+    failing: Collection[str]
+    """The rows that fail when they are given the reference's tensors."""
+    shapes: Collection[str]
+    """Those of another shape, which cannot be given the reference's."""
+    ratios: Mapping[str, float]
+    """The error of each row in this run, in floors."""
+
+    def select(self, candidates: Collection[str], order: Sequence[str]) -> frozenset[str]:
+        """Return the candidates that no reader shows to be wrong; `order` is that of all rows."""
+        found = set[str]()
+        # What reads a row stands behind it.
+        for row in reversed(order):
+            if row in candidates and self.ratios[row] > MAX_RATIO:
+                behind = self.readers[row]
+                if all(each in found or self._shows_right(row, each) for each in behind):
+                    found.add(row)
+        # What one line writes otherwise, it does before a layer that is wrong too: of that nothing
+        # is known, since it is wrong with the reference's tensor as well.
+        places = {_find_place(self.state, row) for row in found}
+        for row in candidates:
+            place = _find_place(self.state, row)
+            if place is not None and place in places and row not in self.shapes:
+                behind = [
+                    each
+                    for each in self.readers[row]
+                    if each not in self.failing and each not in found
+                ]
+                if all(self._shows_right(row, each) for each in behind):
+                    found.add(row)
+        return frozenset(found)
+
+    def _shows_right(self, row: str, reader: str) -> bool:
+        """Return whether a reader is right, and would not be if the row were wrong.
+
+        A maximum, a kink and a comparison show few of the values that they read. What takes the
+        right part of a tensor of another shape has found it.
+        """
+        graph = self.state.reference.graph
+        node, source = (graph.by_id[self.state.table.by_name(each).node] for each in (reader, row))
+        maxima = {kind.maximum for kind in kinds.registry().values() if kind.maximum}
+        hides = (
+            node.kind in maxima
+            or (_gives_floats(graph, source) and not _gives_floats(graph, node))
+            or (kinds.properties(node.kind).has_kink and row not in self.shapes)
+        )
+        return not hides and self.ratios[reader] <= MAX_RATIO
 
 
-def _list_maxima() -> set[str]:
-    """Return the kinds that take the maximum of several values."""
-    return {kind.maximum for kind in kinds.registry().values() if kind.maximum}
+def _gives_floats(graph: Graph, node: Node) -> bool:
+    return "float" in graph.tensors[node.outputs[0]].dtype
 
 
-def _find_settled(
+def _list_excluded(
     state: GraphState, name: str, stages: Sequence[PointResult], shapes: Collection[str]
 ) -> set[str]:
     """Return the rows that are wrong whatever reads them.

@@ -71,7 +71,6 @@ def _unary(
     *,
     family: str = "",
     has_kink: bool = False,
-    gives_truth: bool = False,
 ) -> Kind:
     """Return an operation of one input; `torch` holds names of functions, separated by spaces."""
     return Kind(
@@ -81,7 +80,6 @@ def _unary(
         torch_functions=tuple(torch.split()),
         onnx=(onnx,) if onnx else (),
         has_kink=has_kink,
-        gives_truth=gives_truth,
     )
 
 
@@ -98,7 +96,6 @@ def _binary(
     factor: bool = False,
     python_operator: str = "",
     has_kink: bool = False,
-    gives_truth: bool = False,
 ) -> Kind:
     """Return an operation of two inputs that broadcast; `torch` as for `_unary`."""
     return Kind(
@@ -114,7 +111,6 @@ def _binary(
         joins_branches=True,
         applies_to_attention_scores=applies_to_attention_scores,
         has_kink=has_kink,
-        gives_truth=gives_truth,
     )
 
 
@@ -134,9 +130,7 @@ KINDS = (
     _unary("ceil", np.ceil, "ceil", "Ceil"),
     _unary("round", np.round, "round", "Round"),
     _unary("sign", np.sign, "sign", "Sign"),
-    _unary(
-        "logical_not", lambda data: data == 0, "logical_not bitwise_not", "Not", gives_truth=True
-    ),
+    _unary("logical_not", lambda data: data == 0, "logical_not bitwise_not", "Not"),
     _binary(
         "sub",
         np.subtract,
@@ -172,14 +166,12 @@ KINDS = (
         has_kink=True,
     ),
     _binary("minimum", np.minimum, "minimum", "Min", "Minimum", has_kink=True),
-    _binary("equal", np.equal, "eq", "Equal", gives_truth=True),
-    _binary("not_equal", np.not_equal, "ne not_equal", gives_truth=True),
-    _binary("less", np.less, "lt less", "Less", gives_truth=True),
-    _binary("less_equal", np.less_equal, "le less_equal", "LessOrEqual", gives_truth=True),
-    _binary("greater", np.greater, "gt greater", "Greater", gives_truth=True),
-    _binary(
-        "greater_equal", np.greater_equal, "ge greater_equal", "GreaterOrEqual", gives_truth=True
-    ),
+    _binary("equal", np.equal, "eq", "Equal"),
+    _binary("not_equal", np.not_equal, "ne not_equal"),
+    _binary("less", np.less, "lt less", "Less"),
+    _binary("less_equal", np.less_equal, "le less_equal", "LessOrEqual"),
+    _binary("greater", np.greater, "gt greater", "Greater"),
+    _binary("greater_equal", np.greater_equal, "ge greater_equal", "GreaterOrEqual"),
     _binary("logical_and", np.logical_and, "logical_and", "And"),
     _binary("logical_or", np.logical_or, "logical_or", "Or"),
     Kind(
