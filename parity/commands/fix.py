@@ -282,7 +282,11 @@ class _Repairer:
                 changed = self._repair(state, runner, findings, changed, each)
                 if changed is self._in_parity:
                     break
-            if changed is candidate and not self._suffix():
+            weights = (
+                "" if repairs else self._describe_weights(report, state.reference.subject.name)
+            )
+            # No change of the source gives a model the weights that it lacks.
+            if changed is candidate and not self._suffix() and not weights:
                 unexplained = _list_unexplained(findings, self.name, repairs)
                 for each in self._plan(state, runner, unexplained):
                     changed = self._search_nearby(state, runner, findings, candidate, each)
@@ -290,9 +294,6 @@ class _Repairer:
                         break
             if changed is not candidate:
                 return changed, ""
-            weights = (
-                "" if repairs else self._describe_weights(report, state.reference.subject.name)
-            )
             return None, describe_rest(report) + weights
 
     @staticmethod

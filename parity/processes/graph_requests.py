@@ -65,8 +65,8 @@ class GraphRunRequest:
     to write, with `manifest`. `feed` is a capture of the reference: after each point's tensor is
     captured, it is replaced by the reference's, so that every part between two points shows only
     its own error; but for those named in `unfed`, which keep the subject's own. `precision` is one
-    of `parity.numerics.floor.PRECISION_FACTORS`. `constants` is
-    an `.npz` file of the reference's constants, "values": see `runtimes.constants`.
+    of `parity.numerics.floor.PRECISION_FACTORS`. `constants` is an `.npz` file of the reference's
+    constants, "values": see `parity.runtimes.constants`.
     """
 
     inputs: str

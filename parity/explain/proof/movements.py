@@ -90,26 +90,15 @@ def read_chain(region: Region, tensor: str, is_input: Collection[str]) -> Chain 
 
     They begin at the tensors of `is_input`, and at those that another operation makes.
     """
-    nodes: dict[str, Node] = {}
-    ends: dict[str, None] = {}
-    waiting = [tensor]
-    while waiting:
-        each = waiting.pop()
-        node = region.find_producer(each)
-        if (
-            node is None
-            or not moves_values(region, node)
-            or (each in is_input and each != tensor and not _is_reshape_of(node, is_input))
-        ):
-            ends[each] = None
-        elif node.id not in nodes:
-            nodes[node.id] = node
-            waiting += node.inputs[:1] if node.kind == "gather" else node.inputs
-        if len(nodes) > MAX_CHAIN:
-            return None
-    order = {node.id: at for at, node in enumerate(region.graph.nodes)}
-    chosen = sorted(nodes.values(), key=lambda node: order[node.id])
-    return Chain(tuple(chosen), tuple(ends))
+
+    def ends_at(each: str, node: Node) -> bool:
+        is_known = each in is_input and each != tensor and not _is_reshape_of(node, is_input)
+        return is_known or not moves_values(region, node)
+
+    nodes, ends = region.collect(
+        tensor, ends_at, lambda node: node.inputs[:1] if node.kind == "gather" else node.inputs
+    )
+    return Chain(nodes, ends) if len(nodes) <= MAX_CHAIN else None
 
 
 def moves_values(region: Region, node: Node) -> bool:

@@ -73,6 +73,30 @@ class Region:
         """Return the operation of the region that makes a tensor; None at its end."""
         return None if self.is_input(tensor) else self.graph.producers.get(tensor)
 
+    def collect(
+        self,
+        tensor: str,
+        ends_at: Callable[[str, Node], bool],
+        read: Callable[[Node], Sequence[str]] = lambda node: node.inputs,
+    ) -> tuple[tuple[Node, ...], tuple[str, ...]]:
+        """Return the operations that lead to a tensor, in the graph's order, and where they begin.
+
+        They begin at the tensors that no operation of the region makes, and where `ends_at` says so
+        of a tensor and its producer; `read` gives the inputs of an operation that are followed.
+        """
+        nodes: dict[str, Node] = {}
+        ends: dict[str, None] = {}
+        waiting = [tensor]
+        while waiting:
+            each = waiting.pop()
+            node = self.find_producer(each)
+            if node is None or ends_at(each, node):
+                ends[each] = None
+            elif node.id not in nodes:
+                nodes[node.id] = node
+                waiting += read(node)
+        return tuple(node for node in self.graph.nodes if node.id in nodes), tuple(ends)
+
 
 def list_region(graph: Graph, output: str, fed: Collection[str]) -> tuple[Node, ...] | None:
     """Return the operations from the nearest fed tensors to `output`; None if too many."""

@@ -526,21 +526,9 @@ class Fragment:
 
 
 def _read_fragment(region: Region, tensor: str, matched: Mapping[str, Any]) -> Fragment:
-    nodes: dict[str, Node] = {}
-    ends: dict[str, None] = {}
-    waiting = [tensor]
-    while waiting:
-        each = waiting.pop()
-        node = region.find_producer(each)
-        if node is None or each in matched:
-            ends[each] = None
-        elif node.id not in nodes:
-            nodes[node.id] = node
-            waiting += node.inputs
-    order = {node.id: at for at, node in enumerate(region.graph.nodes)}
-    chosen = sorted(nodes.values(), key=lambda node: order[node.id])
-    shown = tuple(n for n in chosen if not keeps_values(n) or _changes_values(region, n))
-    return Fragment(shown, tuple(ends))
+    nodes, ends = region.collect(tensor, lambda each, _: each in matched)
+    shown = tuple(n for n in nodes if not keeps_values(n) or _changes_values(region, n))
+    return Fragment(shown, ends)
 
 
 def _changes_values(region: Region, node: Node) -> bool:

@@ -28,7 +28,7 @@ def _multiply(
 def _apply(
     function: Callable[..., Any], inputs: Sequence[Array], hyper: Mapping[str, Any]
 ) -> Array:
-    """Return a function of all inputs, of which some may be complex."""
+    """Return what a function gives of all inputs, of which some may be complex."""
     if any(hyper.get(COMPLEX) or ()):
         return on_complex_parts(function, inputs, hyper[COMPLEX])
     return np.asarray(function(*inputs))
