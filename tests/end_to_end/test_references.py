@@ -419,6 +419,12 @@ def test_the_only_model_that_cannot_be_run(compare):
     assert "torch: bad.py:30: RuntimeError: no such luck" in done.error
 
 
+def test_the_model_with_the_weights_that_cannot_be_run(compare):
+    done = compare("net.py:build", "other=bad.py:broken", "--weights", "other")
+    assert done.code == 3
+    assert "--weights: other: bad.py:30: RuntimeError: no such luck" in done.error
+
+
 def test_values_that_are_nan_in_the_reference_too_are_told(compare):
     """Weights and inputs are finite; the logarithm of what is negative is not."""
     done = compare("net.py:logarithm", "--json", "-")

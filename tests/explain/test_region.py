@@ -297,6 +297,18 @@ def test_a_difference_is_found_before_what_is_written_in_two_ways():
     )
 
 
+def test_of_arithmetic_with_a_table_no_operation_is_said_to_be_another():
+    """It may be the same one, of a table with other numbers or another sign."""
+    reference = [node("a", "layer_scale", "x", weights={"gamma": "g"}), node("out", "exp", "a")]
+    subject = [node("a", "multiply", "x", constants={"1": 2.0}), node("out", "exp", "a")]
+    form, text = stated(reference, subject)
+    assert (form, text) == (
+        DifferenceType.OTHER,
+        "`multiply` with 2 (a.py:1) gives other values than `layer scale` (a.py:1) of the same "
+        "inputs; its constants may be others",
+    )
+
+
 def test_the_last_of_two_equal_operations_is_left_out():
     first = [EXP, node("b", "sin", "exp")]
     reference = [*first, node("c", "sin", "b"), node("out", "abs", "c")]

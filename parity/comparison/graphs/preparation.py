@@ -117,6 +117,7 @@ class Preparation:
         subjects, reference, models = self.read_models()
         if given is not None:
             self._given = given.name_other([name for name in models if name != reference.name])
+        self._require_weight_source()
         models = self._add_graph_reader(models, reference)
         exports = self._plan_exports(models, {})
         self.children.start(each.child for each in exports.values())
@@ -139,6 +140,12 @@ class Preparation:
             exports = self._plan_exports(models, exports)
             models = self._export_all(base, models, alignments, weights, exports)
         return self._build_state(subjects, base, models, alignments, weights.files, source)
+
+    def _require_weight_source(self) -> None:
+        """Raise the error of the model that `--weights` names, if it could not be read."""
+        name = str(self.request.weights)
+        if name in self.failures:
+            raise ChildError(f"--weights: {name}: {self.failures[name]}")
 
     def read_models(self) -> tuple[list[GraphSubject], GraphSubject, dict[str, SubjectModel]]:
         """Load and read the models; return the subjects, the reference, and the models by name.

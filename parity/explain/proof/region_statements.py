@@ -296,11 +296,24 @@ def _describe_single(walk: RegionWalk, first: Node, second: Node) -> DifferenceT
             f"{where} gives other values than {name_operation(first)} of the same inputs",
             f"{where}: compute what {name_operation(first)} does",
         )
+    if _has_table(first) or _has_table(second):
+        # What differs may be the numbers, of which one is the other's negative or inverse.
+        return DifferenceText(
+            DifferenceType.OTHER,
+            f"{where} gives other values than {name_operation(first)} of the same inputs; its "
+            "constants may be others",
+            f"{where}: compare its constants with those of {name_operation(first)}",
+        )
     return DifferenceText(
         DifferenceType.OTHER,
         f"It computes {name_operation(second)}, not {name_operation(first)}",
         f"{where}: use {_word(first)}",
     )
+
+
+def _has_table(node: Node) -> bool:
+    """Return whether an operation reads weights, or a constant of several values."""
+    return bool(node.parameters or node.constant_ids)
 
 
 def _describe_differences(node: Node, differences: Sequence[SettingDifference]) -> DifferenceText:
