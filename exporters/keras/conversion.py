@@ -171,8 +171,26 @@ def _rewriters_off(tfonnx: Any) -> Iterator[None]:
     changes: dict[str, Any] = {
         name: lambda graph, operations: operations for name in _RECURRENT_REWRITERS
     }
+    join_biases = tfonnx.rewrite_biasadd_with_conv2d
+
+    def join_first_biases(graph: Any, operations: Any) -> Any:
+        for node in operations:
+            if _is_second_bias(node):
+                # With the channels last it is a sum.
+                node.type = "Add"
+        return join_biases(graph, operations)
+
+    changes["rewrite_biasadd_with_conv2d"] = join_first_biases
     with mock.patch.multiple(tfonnx, **changes):
         yield
+
+
+def _is_second_bias(node: Any) -> bool:
+    """Return whether a node adds a bias to a convolution that has one: tf2onnx gives it both."""
+    if node.type != "BiasAdd" or node.data_format != "NHWC":
+        return False
+    before = node.inputs[0]
+    return before.type == "BiasAdd" or (before.type == "Conv2D" and len(before.input) > 2)
 
 
 @contextmanager

@@ -169,3 +169,19 @@ def test_an_operator_of_a_newer_opset_is_named_with_that_opset(exported):
     file = exported(model, opset=18)
     (found,) = file(x=EDGES[None, :8]).values()
     np.testing.assert_array_equal(found, EDGES[None, :8] ^ 5)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_constants_that_are_added_behind_a_convolution_with_a_bias(exported, count):
+    """tf2onnx writes them as further biases of the convolution, which has one place for them."""
+    convolution = layers.Conv2D(3, 3, bias_initializer="random_normal")
+
+    def body(x):
+        y = convolution(x)
+        for number in range(count):
+            y = y + np.array([0.5, -1.0, number], np.float32)
+        return y
+
+    array = np.random.default_rng(0).standard_normal((6, 6, 2)).astype(np.float32)
+    (found,), (expected,) = compute(exported, body, array)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
