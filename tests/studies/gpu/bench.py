@@ -41,17 +41,19 @@ class Bench:
     size: int
     python: Mapping[str, str] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
+    asked: Sequence[str] = SUBJECTS
     facts: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     gpu: gpus.Gpu | None = None
 
-    def find_subjects(self) -> None:
-        """Ask each runtime whether its subject can run on the GPU."""
+    def find_subjects(self, subjects: Sequence[str] = SUBJECTS) -> None:
+        """Ask the runtimes of these subjects whether each can run on the GPU."""
+        self.asked = subjects
         try:
             self.gpu = gpus.find_gpu()
         except ParityError as error:
             self.absent = dict.fromkeys(SUBJECTS, str(error))
             return
-        for subject in SUBJECTS:
+        for subject in subjects:
             try:
                 request = self.request([subject])
                 with Children(python=self.python, timeout=120.0, gpu=True) as children:
@@ -70,7 +72,7 @@ class Bench:
     @property
     def present(self) -> list[str]:
         """The subjects that can be run."""
-        return [name for name in SUBJECTS if name not in self.absent]
+        return [name for name in self.asked if name not in self.absent]
 
     def request(self, subjects: Sequence[str], **options: Any) -> Request:
         """Return the request of a comparison of these subjects on this model."""

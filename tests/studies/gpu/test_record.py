@@ -49,7 +49,7 @@ def test_an_interpreter_that_is_none_is_one_line(capsys):
 class Present(Bench):
     """A bench on a GPU where all subjects but those in `absent` can be run."""
 
-    def find_subjects(self):
+    def find_subjects(self, subjects=SUBJECTS):
         self.gpu = GPU
 
 
@@ -114,6 +114,31 @@ def test_no_item_is_begun_when_the_time_is_up():
     (entry,) = command.run(bench(), [item], budget=-1.0).entries
     assert entry.status == "not run"
     assert "no time left" in entry.reason
+
+
+def test_items_are_selected_by_their_names(no_gpu, tmp_path, capsys):
+    folder = tmp_path / "record"
+    assert command.main(["--only", "out of", "--only", "doctor", "--out", str(folder)]) == 3
+    data = json.loads((folder / "record.json").read_text())
+    assert [entry["name"] for entry in data["entries"]] == ["out of memory", "doctor --device gpu"]
+    capsys.readouterr()
+    assert command.main(["--only", "nothing", "--out", str(tmp_path / "none")]) == 2
+    assert "no item has 'nothing'" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_only_the_runtimes_that_items_need_are_asked():
+    by_name = {item.name: item for item in ITEMS}
+    steps = [by_name["one compared training step"]]
+    assert command.find_needed_subjects(steps) == ("keras@gpu", "torch@gpu")
+    assert command.find_needed_subjects([*steps, by_name["--serial"]]) == SUBJECTS
+
+
+def test_what_has_been_run_is_recorded_before_the_next_item_begins():
+    counts = []
+    items = [Item(name, (), outcome({})) for name in ("first", "second")]
+    command.run(bench(), items, on_record=lambda record: counts.append(len(record.entries)))
+    assert counts == [1, 2]
 
 
 def test_out_of_memory_must_name_a_batch():
