@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -63,11 +62,17 @@ MAX_NEARBY = 4
 MAX_COMPARISONS = 60
 """How many changed models are compared in one search."""
 
-MAX_SECONDS = 240.0
-"""How long a search begins new runs and comparisons of changed models."""
+MAX_RUNS = 480
+"""How many changed sources are run in one search."""
 
-MAX_CAUSE_SECONDS = 110.0
-"""How much of that one cause may take."""
+MAX_CAUSE_RUNS = 192
+"""How many of them for one cause."""
+
+MAX_QUICK_RUNS = 60
+"""How many of them for a cause of which a few changes are known that need no run."""
+
+GUARD_SECONDS = 900.0
+"""After this time a search begins no new run: a slow model's would take hours."""
 
 MAX_UNEXPLAINED = 2
 """For how many layers without a proved cause the changes around their lines are tried."""
@@ -75,8 +80,9 @@ MAX_UNEXPLAINED = 2
 MAX_REFUSED = 2
 """How many repairs that fail on other inputs are taken back for another one."""
 
-MAX_RETRY_SECONDS = 30.0
-"""How long another repair is searched after one was refused."""
+MAX_RETRY_RUNS = 48
+MAX_RETRY_COMPARISONS = 8
+"""What the search for another repair may take after one was refused: it is near, or seldom."""
 
 UNSEEN_INPUTS = 2
 """The number of inputs, other than the one of the search, on which a repair is accepted."""
@@ -175,18 +181,16 @@ class _Repairer:
     """The candidate that the last trial has found in parity."""
     _trials: Counter[tuple[str, str]] = field(default_factory=Counter)
     """How many changes were tried in this round, by cause and line."""
-    _started: float = field(default_factory=time.monotonic)
-    _cause_end: float = math.inf
+    _last_comparison: int = field(default_factory=lambda: MAX_COMPARISONS)
+    """After how many comparisons the search ends."""
+    _end: float = field(default_factory=lambda: time.monotonic() + GUARD_SECONDS)
     _source: SourceFiles = field(default_factory=lambda: SourceFiles({}, {}))
     """The user's source at the beginning of this round."""
 
     def __post_init__(self) -> None:
         self.name, _, reference = self.request.name_models()[1]
         self._files = RepairFiles(reference, self.out)
-        self._screen = Screen(self.name, self.folder, self.progress, self._find_deadline)
-
-    def _find_deadline(self) -> float:
-        return min(self._started + MAX_SECONDS, self._cause_end)
+        self._screen = Screen(self.name, self.folder, self.progress, MAX_RUNS, self._end)
 
     def run(self) -> Repaired:
         reference = self._files.reference
@@ -201,14 +205,17 @@ class _Repairer:
             refused = refused or found
             if not self._may_go_on():
                 break
-            # Another repair of the same input is there at once, or seldom.
-            self._started = min(self._started, time.monotonic() - MAX_SECONDS + MAX_RETRY_SECONDS)
+            screen = self._screen
+            screen.last_run = min(screen.last_run, screen.runs + MAX_RETRY_RUNS)
+            self._last_comparison = min(
+                self._last_comparison, self.comparisons + MAX_RETRY_COMPARISONS
+            )
         assert refused is not None
         return refused
 
     def _may_go_on(self) -> bool:
-        """Return whether further changed models may be run and compared."""
-        return self.comparisons < MAX_COMPARISONS and time.monotonic() < self._find_deadline()
+        """Return whether further changed models may be compared."""
+        return self.comparisons < self._last_comparison and time.monotonic() < self._end
 
     def _search(self, candidate: Candidate) -> Repaired:
         """Repair round by round, and judge what that has made."""
@@ -244,7 +251,11 @@ class _Repairer:
             many = "s were" if self.comparisons > 1 else " was"
             found.append(f"{self.comparisons} changed model{many} compared")
         said = f"; {' and '.join(found)}" if found else ""
-        return said if self._may_go_on() else f"{said}; the search ended at its limit"
+        if self._may_go_on() and not self._screen.has_left_some:
+            return said
+        is_late = time.monotonic() >= self._end
+        limit = f"after {GUARD_SECONDS:g} s" if is_late else "at its limit"
+        return f"{said}; the search ended {limit}"
 
     def _refuse(self, candidate: Candidate, error: ParityError) -> Repaired:
         """Return that a changed model cannot be compared; raise the error of the given one.
@@ -457,9 +468,7 @@ class _Repairer:
         """
         if self._suffix() or not self._may_go_on():
             return candidate
-        seconds = MAX_CAUSE_SECONDS / 3 if quick else MAX_CAUSE_SECONDS
-        self._cause_end = time.monotonic() + seconds
-        try:
+        with self._screen.limit(MAX_QUICK_RUNS if quick else MAX_CAUSE_RUNS):
             found = list_neighbours(
                 state, self.name, planned.repair, self._source, self._read_reference()
             )
@@ -467,18 +476,16 @@ class _Repairer:
             run = self._screen.run(
                 state, runner, findings, candidate.reference, candidate.texts, options
             )
-            changes = (*candidate.changes, _describe_repair(planned))
-            present = 0.0 if quick else self._screen.measure_present(state, findings)
-            for each in _select(run, present):
-                if not self._may_go_on():
-                    break
-                tried = with_text(candidate, each.file, each.text, changes)
-                with suppress(ParityError):
-                    if self._try(tried, planned.repair.row)[0]:
-                        return tried
-            return candidate
-        finally:
-            self._cause_end = math.inf
+        changes = (*candidate.changes, _describe_repair(planned))
+        present = 0.0 if quick else self._screen.measure_present(state, findings)
+        for each in _select(run, present):
+            if not self._may_go_on():
+                break
+            tried = with_text(candidate, each.file, each.text, changes)
+            with suppress(ParityError):
+                if self._try(tried, planned.repair.row)[0]:
+                    return tried
+        return candidate
 
     def _read_reference(self) -> dict[str, str]:
         """Return the source of the model that is right, by its file, where that is known."""

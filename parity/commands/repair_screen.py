@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ NEAR = 1e-4
 """The relative error of all outputs up to which a changed model may be the reference's."""
 
 BATCH = 12
-"""How many changes are run between two looks at the clock."""
+"""How many changes are run before those that come near are looked for."""
 
 _INSTANCE = 90
 """The number of the child of a runtime, far from those of a comparison."""
@@ -60,11 +61,30 @@ class Screen:
     name: str
     folder: Path
     progress: Progress
-    deadline: Callable[[], float]
-    """Returns the moment, on the clock of `time.monotonic`, at which no further run begins."""
+    last_run: int
+    """After how many runs no further one begins."""
+    end: float
+    """The moment, on the clock of `time.monotonic`, after which none begins."""
     runs: int = 0
+    has_left_some: bool = False
+    """Whether a change was not run because of a limit."""
     _known: dict[tuple[tuple[str, str], ...], float] = field(default_factory=dict)
     """By the texts of all changed files, the error of the outputs."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no further run begins."""
+        return self.runs >= self.last_run or time.monotonic() >= self.end
+
+    @contextmanager
+    def limit(self, runs: int) -> Iterator[None]:
+        """Begin at most so many further runs in the block."""
+        before = self.last_run
+        self.last_run = min(before, self.runs + runs)
+        try:
+            yield
+        finally:
+            self.last_run = before
 
     def run(
         self,
@@ -78,21 +98,23 @@ class Screen:
         """Return the `options` that run, those that come near the reference first.
 
         An option is a source file and its text, beside `texts`; the others keep their order. The
-        runs end with the first batch that has one which comes near, and at the deadline. Empty
-        where the outputs of the two models are no pairs.
+        runs end with the first batch that has one which comes near, and at the limit. Empty where
+        the outputs of the two models are no pairs.
         """
         outputs = _pair_outputs(state, findings, self.name)
         if not outputs:
             return []
         found: list[Screened] = []
         waiting = iter(options)
-        while time.monotonic() < self.deadline():
-            batch = list(itertools.islice(waiting, BATCH))
+        while not self.is_over:
+            batch = list(itertools.islice(waiting, min(BATCH, self.last_run - self.runs)))
             if not batch:
                 break
             found += self._run_batch(state, runner, reference, texts, batch, outputs)
             if any(each.is_near for each in found):
                 break
+        else:
+            self.has_left_some |= next(waiting, None) is not None
         return sorted(found, key=lambda each: not each.is_near)
 
     def measure_present(self, state: GraphState, findings: GraphFindings) -> float:

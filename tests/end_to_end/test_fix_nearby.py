@@ -94,7 +94,8 @@ def test_a_difference_that_float32_hides_is_refused(tmp_path):
 
 
 def test_the_search_ends_at_its_limit(tmp_path, monkeypatch):
-    monkeypatch.setattr(fix, "MAX_SECONDS", 0.0)
+    monkeypatch.setattr(fix, "MAX_RUNS", 0)
+    monkeypatch.setattr(fix, "MAX_COMPARISONS", 0)
     result = run_fix(tmp_path, NET, NET.replace("a, b = torch", "b, a = torch"))
     assert not result.accepted
     assert "ended at its limit" in result.remaining
