@@ -229,7 +229,7 @@ class _Reducer:
             self.out,
             "",
             report,
-            trial.piece.layers,
+            trial.piece.size,
             {side.subject: side.code.labels for side in sides},
             trial.error,
             trial.floor,
@@ -265,7 +265,7 @@ class _Reducer:
 
     def _try(self, piece: Piece, number: int) -> tuple[_Trial | None, str]:
         """Run a piece; return it if it shows what the whole models do, else why not."""
-        self.progress("parity", f"running {piece.layers} layers alone")
+        self.progress("parity", f"running {piece.size} layers alone")
         path = self.folder / f"piece{number}" / self.out.name
         path.parent.mkdir()
         self._save(path, piece, piece.arrays, ())

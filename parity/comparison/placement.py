@@ -104,25 +104,25 @@ def _place_on_gpu(
         gpu = gpus.find_gpu() if load_driver is None else gpus.find_gpu(load_driver)
     except RequirementError as error:
         if on_gpu:
-            raise DeviceMissing(_describe_gpu_problems(on_gpu, python, str(error))) from None
+            raise DeviceMissing(_find_gpu_problems(on_gpu, python, str(error))) from None
         devices = {
             name: "cpu" if device == "auto" else device for name, device in requested.items()
         }
         return Placement(devices, f"device auto: on the CPU, since there is {error}")
-    lines = _describe_gpu_problems(on_gpu, python)
+    lines = _find_gpu_problems(on_gpu, python)
     if lines:
         raise DeviceMissing(lines)
     auto = [subject for subject in subjects if subject.device == "auto"]
-    problems = _describe_gpu_problems(auto, python)
+    problems = _find_gpu_problems(auto, python)
     if problems:
-        return _fall_back_to_cpu(Placement(requested, gpu=gpu), problems)
+        return _move_auto_to_cpu(Placement(requested, gpu=gpu), problems)
     devices = {name: "gpu" if device == "auto" else device for name, device in requested.items()}
     unconfirmed = tuple(name for name, device in devices.items() if device == "gpu")
     note = f"device auto: on the GPU, {gpu.name}" if auto else None
     return Placement(devices, note, gpu, unconfirmed)
 
 
-def _fall_back_to_cpu(placement: Placement, lines: Iterable[str]) -> Placement:
+def _move_auto_to_cpu(placement: Placement, lines: Iterable[str]) -> Placement:
     devices = {n: "cpu" if device == "auto" else device for n, device in placement.devices.items()}
     return Placement(
         devices,
@@ -132,7 +132,7 @@ def _fall_back_to_cpu(placement: Placement, lines: Iterable[str]) -> Placement:
     )
 
 
-def _describe_gpu_problems(
+def _find_gpu_problems(
     subjects: Iterable[DeviceRequest], python: Mapping[str, str], reason: str | None = None
 ) -> list[str]:
     """Describe what the packages of the subjects' children lack for a GPU; imports no framework.

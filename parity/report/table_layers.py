@@ -27,7 +27,7 @@ def list_table_layers(
         read = [place[name] for name in row.inputs or before if name in place]
         inputs: dict[str, tuple[int, ...]] = {}
         for name in places:
-            found = merge_places(_skip_missing(layers, at, name) for at in read)
+            found = merge_places(_find_present(layers, at, name) for at in read)
             if found:
                 inputs[name] = found
         confidence = dict.fromkeys(places, "sure") if len(places) > 1 else {}
@@ -37,12 +37,12 @@ def list_table_layers(
     return tuple(layers)
 
 
-def _skip_missing(layers: Sequence[PairedLayer], at: int, name: str) -> tuple[int, ...]:
-    """Return a layer, or those that it reads where a model lacks it: its kind is in one alone."""
-    if name in layers[at].places:
+def _find_present(layers: Sequence[PairedLayer], at: int, model: str) -> tuple[int, ...]:
+    """Return the place of a layer; where a model lacks it, of those before it that it has."""
+    if model in layers[at].places:
         return (at,)
     others = [read for reads in layers[at].inputs.values() for read in reads]
-    return merge_places(_skip_missing(layers, each, name) for each in others)
+    return merge_places(_find_present(layers, each, model) for each in others)
 
 
 def merge_places(parts: Iterable[tuple[int, ...]]) -> tuple[int, ...]:

@@ -116,14 +116,14 @@ def test_onnxruntime_says_that_it_is_a_cpu_build():
 def test_a_session_that_fell_back_is_found_out():
     """Asked for CUDA, this build warns, runs on the CPU and says so only in get_providers()."""
     with pytest.warns(UserWarning, match="CUDAExecutionProvider"):
-        session = onnx_device.create_relu_session("gpu", "float32")
+        session = onnx_device.create_probe_session("gpu", "float32")
     with pytest.raises(RequirementError, match="CUDAExecutionProvider did not load") as raised:
         onnx_device.require_provider(session, "gpu", "float32")
     # What was missing is named: a CPU build has no such library at all.
     assert "libonnxruntime_providers_cuda.so: cannot open" in str(raised.value)
     assert (
         onnx_device.require_provider(
-            onnx_device.create_relu_session("cpu", "float32"), "cpu", "float32"
+            onnx_device.create_probe_session("cpu", "float32"), "cpu", "float32"
         )
         == {}
     )
@@ -170,9 +170,9 @@ def test_nodes_on_the_cpu_are_counted_and_the_work_among_them_is_refused():
     assert placed == {
         "nodes": {onnx_device.CUDA: 2, onnx_device.CPU: 2}, "cpu_operators": ["Gather", "Shape"],
     }  # fmt: skip
-    onnx_device.require_no_fallback(placed)
+    onnx_device.require_no_compute_fallback(placed)
     with pytest.raises(RequirementError, match="Conv, Gemm nodes were placed on CPUExecution"):
-        onnx_device.require_no_fallback({"cpu_operators": ["Conv", "Gemm", "Shape"]})
+        onnx_device.require_no_compute_fallback({"cpu_operators": ["Conv", "Gemm", "Shape"]})
 
 
 def test_the_placement_of_a_real_session():

@@ -127,6 +127,6 @@ def test_a_frozen_graph_is_run_some_at_a_time(count):
 def test_a_provider_that_is_not_there_is_a_fallback_by_the_sessions_own_word():
     """A CPU build makes the session all the same, and only its providers tell."""
     with pytest.warns(UserWarning, match="CUDAExecutionProvider"):
-        made = onnx_device.create_relu_session("gpu", "float32")
+        made = onnx_device.create_probe_session("gpu", "float32")
     with pytest.raises(ProviderFallbackError, match="fell back to CPUExecutionProvider"):
         onnx_device.require_provider(made, "gpu", "float32")

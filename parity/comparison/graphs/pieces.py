@@ -72,7 +72,7 @@ class Piece:
     found: Array
 
     @property
-    def layers(self) -> int:
+    def size(self) -> int:
         """The number of layers and lines of the user's code, in the model that has more."""
         return max(self.reference.code.layers, self.subject.code.layers)
 
@@ -114,9 +114,9 @@ def cut_piece(
         row
         for row in state.table.rows
         if order[row.name] < end and row.name not in place.inside
-        if _fits(state, row, (reference, subject))
+        if _have_equal_size(state, row, (reference, subject))
     ]
-    sides = [_write_side(state, runner, name, place.end, known) for name in (reference, subject)]
+    sides = [_generate_side(state, runner, name, place.end, known) for name in (reference, subject)]
     for side in sides:
         if len(side.code.labels) > MAX_OPERATIONS:
             raise GraphError(
@@ -129,7 +129,7 @@ def cut_piece(
         for point in state.table.points("layer", [reference, subject])
         if point.row in read or point.row == place.end.name
     ]
-    arrays, expected, found = _capture(runner, points, subject, place.end.name)
+    arrays, expected, found = _capture_boundary(runner, points, subject, place.end.name)
     for side in sides:
         for key, _, _, dtype in side.inputs.values():
             if key in arrays and not dtype.startswith(("float", "bfloat")):
@@ -137,18 +137,18 @@ def cut_piece(
                 arrays[key] = arrays[key].astype(np.int64)
     for model in (state.models[reference], state.models[subject]):
         for name, array in model.inputs.arrays.items():
-            key = input_key(model.subject.name, name)
+            key = make_own_input_key(model.subject.name, name)
             if key in read:
                 arrays[key] = array
     return Piece(place.end, sides[0], sides[1], arrays, expected, found)
 
 
-def input_key(subject: str, name: str) -> str:
+def make_own_input_key(subject: str, name: str) -> str:
     """Return the key of one model's own input among the arrays of a piece."""
     return f"input {name} of {subject}"
 
 
-def _fits(state: GraphState, row: GraphRow, names: Collection[str]) -> bool:
+def _have_equal_size(state: GraphState, row: GraphRow, names: Collection[str]) -> bool:
     """Return whether both models have a row's tensor with as many values."""
     sizes = set()
     for name in names:
@@ -163,7 +163,7 @@ def _graph(state: GraphState, name: str) -> Graph:
     return state.models[name].graph
 
 
-def _write_side(
+def _generate_side(
     state: GraphState,
     runner: GraphRunner,
     name: str,
@@ -190,12 +190,12 @@ def _write_side(
             row = by_tensor[tensor]
             key, rearrangements = row.name, row.tensors[name].rearrangements
         else:
-            key, rearrangements = input_key(name, ports[tensor]), ()
+            key, rearrangements = make_own_input_key(name, ports[tensor]), ()
         inputs[tensor] = (key, rearrangements, described.shape, described.dtype)
     return PieceSide(name, code, load_npz(weights), inputs, end.tensors[name].rearrangements)
 
 
-def _capture(
+def _capture_boundary(
     runner: GraphRunner, points: list[ComparisonPoint], subject: str, end: str
 ) -> tuple[dict[str, Array], Array, Array]:
     """Return what the rows before have in the reference, and what both models have at the end."""

@@ -62,7 +62,7 @@ def _apply_dropout(output: Array, actual: Array) -> Array:
     """
     kept = (actual != 0) & (output != 0)
     factor = float(np.median(actual[kept] / output[kept])) if kept.any() else 0.0
-    dropped = _find_dropped(output, actual)
+    dropped = _infer_dropout_mask(output, actual)
     share = float(dropped.mean()) if dropped.size else 0.0
     # The factor is 1 / (1 - rate), and the share of zeros is the rate, up to sampling error.
     chance = 4.0 * math.sqrt(share * (1.0 - share) / max(dropped.size, 1))
@@ -71,7 +71,7 @@ def _apply_dropout(output: Array, actual: Array) -> Array:
     return np.where(actual == 0, 0.0, output * factor)
 
 
-def _find_dropped(output: Array, actual: Array) -> NDArray[np.bool_]:
+def _infer_dropout_mask(output: Array, actual: Array) -> NDArray[np.bool_]:
     """Return whether each item or channel is dropped as a whole, or else each value."""
     nonzero, zero = output != 0, actual == 0
     for first in range(1, min(output.ndim, 3)):

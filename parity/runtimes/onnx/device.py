@@ -73,7 +73,7 @@ def session_options(device: str) -> ort.SessionOptions:
     return options
 
 
-def create_relu_session(device: str, precision: str) -> ort.InferenceSession:
+def create_probe_session(device: str, precision: str) -> ort.InferenceSession:
     """Return a session with one node, to read which providers and options a session has here."""
     return create_session(relu_model(), session_options(device), device, precision)
 
@@ -149,11 +149,11 @@ def node_placement(session: Any) -> dict[str, Any]:
         nodes = part.get_nodes()
         count[part.ep_name] = count.get(part.ep_name, 0) + len(nodes)
         if part.ep_name == CPU:
-            on_cpu += [_operator(node) for node in nodes]
+            on_cpu += [_get_op_type(node) for node in nodes]
     return {"nodes": count, "cpu_operators": sorted(set(on_cpu))}
 
 
-def require_no_fallback(placement: dict[str, Any]) -> None:
+def require_no_compute_fallback(placement: dict[str, Any]) -> None:
     """Raise `ProviderFallbackError` if a node that is no shape arithmetic is on the CPU."""
     operators = sorted(_COMPUTE_OPERATORS & set(placement.get("cpu_operators", ())))
     if operators:
@@ -163,7 +163,7 @@ def require_no_fallback(placement: dict[str, Any]) -> None:
         )
 
 
-def _operator(node: Any) -> str:
+def _get_op_type(node: Any) -> str:
     return str(getattr(node, "op_type", None) or getattr(node, "operator_type", ""))
 
 
@@ -186,7 +186,7 @@ def _load_error() -> str:
     return ""
 
 
-def list_providers() -> list[str]:
+def list_built_providers() -> list[str]:
     """Return the CPU and CUDA providers of this build of ONNX Runtime."""
     return [name for name in ort.get_available_providers() if name in (CPU, CUDA)]
 

@@ -215,7 +215,7 @@ class _Run:
         proof: dict[str, Any] = {"providers": session.get_providers()}
         if self.settings.device == "gpu":
             placement = onnx_device.node_placement(session)
-            onnx_device.require_no_fallback(placement)
+            onnx_device.require_no_compute_fallback(placement)
             proof |= placement
         self.details["proof"] = proof
         self.values.update(zip(self.outputs, found, strict=True))

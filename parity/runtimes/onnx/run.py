@@ -70,7 +70,7 @@ def run_plain(
     proof = {"providers": session.get_providers()}
     if settings.device == "gpu":
         placement = onnx_device.node_placement(session)
-        onnx_device.require_no_fallback(placement)
+        onnx_device.require_no_compute_fallback(placement)
         proof.update(placement)
     return outputs, {
         "seconds": seconds,

@@ -53,7 +53,7 @@ class Runtime(OnnxPieces):
 
     def list_devices(self) -> list[str]:
         """Return the execution providers of this build that are devices of parity."""
-        return onnx_device.list_providers()
+        return onnx_device.list_built_providers()
 
     def release_memory(self) -> None:
         """Do nothing: a session frees all its memory when it ends."""
@@ -64,7 +64,7 @@ class Runtime(OnnxPieces):
 
     def pin_flags(self, precision: str, device: str, *, xla: bool = False) -> dict[str, Any]:
         """Return the flags of a session with one node."""
-        session = onnx_device.create_relu_session(device, precision)
+        session = onnx_device.create_probe_session(device, precision)
         return onnx_device.require_provider(session, device, precision)
 
     def require_device(self, *, device: str) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def _read_attention(view: NodeView) -> NodeReading:
 
 
 @register_reader("MultiHeadAttention")
-def _read_runtime_attention(view: NodeView) -> NodeReading:
+def _read_multi_head_attention(view: NodeView) -> NodeReading:
     hyperparameters: dict[str, Any] = {"causal": bool(view.get("unidirectional", 0))}
     if view.get("scale") is not None:
         hyperparameters["scale"] = view.number("scale", 0.0)
