@@ -18,6 +18,7 @@ from parity import temporary
 from parity.commands.compare_graphs import judge_models
 from parity.commands.repair_candidate import (
     Candidate,
+    is_edited_line,
     merge_texts,
     read_text,
     with_text,
@@ -333,7 +334,8 @@ class _Repairer:
             changed, failure = self._apply(state, runner, candidate, planned)
         if changed is candidate and not planned.writes_file:
             changed = self._search_nearby(state, runner, findings, candidate, planned)
-        if changed is candidate and not self._is_made(candidate, planned):
+        is_own = is_edited_line(self._round.texts, planned.line)
+        if changed is candidate and not is_own and not self._is_made(candidate, planned):
             self.by_hand.add(planned, failure)
         return changed
 

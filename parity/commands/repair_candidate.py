@@ -48,6 +48,18 @@ def read_text(path: Path) -> str:
         return stream.read()
 
 
+def is_edited_line(texts: Mapping[str, str], line: str) -> bool:
+    """Return whether a line, `net.py:12: its text`, is in none of the user's files of that name.
+
+    `texts` is by source file the text in its place: a line that only it has is the search's own.
+    """
+    name, _, rest = line.partition(":")
+    text = rest.partition(":")[2].strip()
+    files = [Path(file) for file in texts if Path(file).name == name]
+    own = {each.strip() for file in files for each in read_text(file).splitlines()}
+    return bool(files) and text not in own
+
+
 def merge_texts(base: str, changed: str, other: str) -> str | None:
     """Return `other`, which was made of `base` too, with the change from `base` to `changed`.
 
