@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import os
 import select
 import socket
@@ -26,6 +27,7 @@ def fork_for_commands(control: int, output: int) -> None:
     the answer holds its process. `output` is what the import has printed.
     """
     exits: dict[int, tuple[int, socket.socket]] = {}
+    count = 0
     # What is here stays, and need not be looked at again by each copy.
     gc.freeze()
     with socket.socket(fileno=control) as connection:
@@ -40,6 +42,9 @@ def fork_for_commands(control: int, output: int) -> None:
                 message, (*streams, exit_socket) = sockets.receive(connection, 4)
             except (EOFError, OSError):
                 os._exit(0)
+            count += 1
+            if count == 2:
+                _import_what_exports_need()
             pid = os.fork()
             if pid == 0:
                 os.close(exit_socket)
@@ -55,6 +60,14 @@ def fork_for_commands(control: int, output: int) -> None:
     # Its own position in the file, which the copies would share.
     with open(f"/proc/self/fd/{output}", "rb", buffering=0) as printed:
         spare._attach(message, streams, printed.fileno())
+
+
+def _import_what_exports_need() -> None:
+    """Import what takes PyTorch's copies two seconds each; the first copy may be the only one."""
+    if "torch" in sys.modules:
+        importlib.import_module("torch.export._trace")
+        importlib.import_module("exporters.torch.translations").torchlib()
+    gc.freeze()
 
 
 def _report_exit(process: int, pid: int, connection: socket.socket) -> None:
