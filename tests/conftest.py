@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from parity.processes import children
-from tests.shared_children import COLD, ChildPool
+from parity.processes.warm import client
+from tests.shared_children import COLD, ROOT, ChildPool, TemplatePool
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,6 +34,27 @@ def _child_pool() -> Iterator[ChildPool]:
     pool = ChildPool()
     yield pool
     pool.close()
+
+
+@pytest.fixture(scope="session")
+def _template_pool() -> Iterator[TemplatePool]:
+    pool = TemplatePool()
+    yield pool
+    pool.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _copied_children(
+    request: pytest.FixtureRequest, _template_pool: TemplatePool
+) -> Iterator[None]:
+    """The children of this process start without an import.
+
+    Those of `tests/processes`, which is about how a child starts, start as ever.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if not (COLD or request.path.is_relative_to(ROOT / "tests" / "processes")):
+            patch.setattr(client, "take", _template_pool.take)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ tested in network/kinds, runtimes in processes.
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import os
 import re
@@ -290,18 +291,27 @@ def literals(tree):
     return [node for node in ast.walk(tree) if isinstance(node, kinds)]
 
 
+@functools.cache
+def read_strings():
+    """The strings of each file of the source, and those of each of its literals."""
+    found = {}
+    for package in ("parity", "exporters"):
+        for path in (ROOT / package).rglob("*.py"):
+            tree = ast.parse(path.read_text())
+            found[path] = strings(tree), [strings(literal) for literal in literals(tree)]
+    return found
+
+
 def mentioning(names, home):
     """The files outside `home` that mention one of the names, and those that list two or more."""
     mention, listing = set(), set()
-    for package in ("parity", "exporters"):
-        for path in (ROOT / package).rglob("*.py"):
-            if ROOT / home in path.parents:
-                continue
-            tree = ast.parse(path.read_text())
-            if strings(tree) & names:
-                mention.add(str(path.relative_to(ROOT)))
-            if any(len(strings(literal) & names) > 1 for literal in literals(tree)):
-                listing.add(str(path.relative_to(ROOT)))
+    for path, (mentioned, listed) in read_strings().items():
+        if ROOT / home in path.parents:
+            continue
+        if mentioned & names:
+            mention.add(str(path.relative_to(ROOT)))
+        if any(len(each & names) > 1 for each in listed):
+            listing.add(str(path.relative_to(ROOT)))
     return mention, listing
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from parity.errors import ChildError, WeightError
-from tests.shared_children import ChildPool, SharedChild
+from parity.processes.child import Child
+from parity.processes.warm import client
+from tests.shared_children import ChildPool, SharedChild, TemplatePool
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -21,6 +25,19 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChildPool]:
     made = ChildPool()
     yield made
     made.close()
+
+
+@pytest.fixture
+def templates(pool: ChildPool, monkeypatch: pytest.MonkeyPatch) -> Iterator[TemplatePool]:
+    """Templates of that runtime, of which every child of a test is a copy."""
+    made = TemplatePool()
+    monkeypatch.setattr(client, "take", made.take)
+    yield made
+    made.close()
+
+
+def parent_of(child: Child) -> int:
+    return int(Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def take(pool: ChildPool) -> SharedChild:
@@ -127,3 +144,54 @@ def test_a_command_with_code_of_two_folders_keeps_its_state(
     after = take(pool)
     assert pid(after) != before, "which folder's modules it has is not known"
     after.close()
+
+
+def test_a_copy_knows_nothing_of_the_one_before(
+    templates: TemplatePool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Child("fake")
+    first.call("load", value="a model")
+    monkeypatch.setenv("COLUMNS", "70")
+    monkeypatch.chdir(tmp_path)
+    second = Child("fake")
+    assert first.pid != second.pid
+    assert parent_of(first) == parent_of(second) != os.getpid()
+    assert second.call("loaded") == {"held": None, "pid": second.pid}
+    assert Path(f"/proc/{second.pid}/cwd").resolve() == tmp_path
+    assert Path(second.call("litter")["path"]).parent == Path(second._temporary.name)
+    assert first.call("loaded")["held"] == ["a model"]
+    for child in (first, second):
+        child.close()
+
+
+def test_a_copy_ends_as_any_child_does(templates: TemplatePool) -> None:
+    child = Child("fake")
+    with pytest.raises(ChildError, match=r"exit code 3\); its last output: farewell"):
+        child.call("die", code=3)
+    child.close()
+    child = Child("fake")
+    child.kill()
+    with pytest.raises(ChildError):
+        child.call("loaded")
+    child.close()
+
+
+def test_other_variables_have_another_template(
+    templates: TemplatePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Child("fake")
+    monkeypatch.setenv("XLA_FLAGS", "--nothing")
+    second = Child("fake")
+    assert parent_of(first) != parent_of(second)
+    for child in (first, second):
+        child.close()
+
+
+def test_a_template_that_is_gone_is_done_without(templates: TemplatePool) -> None:
+    first = Child("fake")
+    os.kill(parent_of(first), signal.SIGKILL)
+    second = Child("fake")
+    assert parent_of(second) == os.getpid()
+    assert first.call("loaded")["pid"] == first.pid
+    for child in (first, second):
+        child.close()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.random
 import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto

@@ -139,7 +139,6 @@ def test_any_model_is_evaluated_with_its_own_graph(net, data):
 
 
 SIZED = """
-import keras
 import torch
 from torch import nn
 
@@ -160,6 +159,10 @@ def open_size():
 
 def with_example():
     return sized(), torch.zeros(1, 1, 28, 28)
+"""
+
+SIZED_KERAS = """
+import keras
 
 
 def keras_model(size=28):
@@ -182,26 +185,34 @@ class Subclass(keras.Model):
 
 @pytest.fixture(scope="module")
 def sized(tmp_path_factory):
-    path = tmp_path_factory.mktemp("sized") / "sized.py"
-    path.write_text(SIZED)
-    return path
+    """A folder of two files: the child of one framework does not import the other."""
+    folder = tmp_path_factory.mktemp("sized")
+    (folder / "sized.py").write_text(SIZED)
+    (folder / "sized_keras.py").write_text(SIZED_KERAS)
+    return folder
 
 
 @pytest.mark.framework
 @pytest.mark.parametrize(
     ("model", "options", "note"),
     [
-        ("sized", {}, "it runs on 1x28x28"),
-        pytest.param("sized,3,size=50", {}, "it runs on 3x50x50", marks=pytest.mark.slow),
-        ("sized,1,size=58", {"image_size": 58}, "it runs on 1x58x58"),
-        ("with_example", {}, None),
-        ("open_size", {}, "it is given 1x224x224, which --image-size and --channels change"),
-        ("keras_model", {"image_size": 28}, None),
-        pytest.param("Subclass", {}, "it is given 3x224x224", marks=pytest.mark.slow),
+        ("sized.py:sized", {}, "it runs on 1x28x28"),
+        pytest.param("sized.py:sized,3,size=50", {}, "it runs on 3x50x50", marks=pytest.mark.slow),
+        ("sized.py:sized,1,size=58", {"image_size": 58}, "it runs on 1x58x58"),
+        ("sized.py:with_example", {}, None),
+        (
+            "sized.py:open_size",
+            {},
+            "it is given 1x224x224, which --image-size and --channels change",
+        ),
+        ("sized_keras.py:keras_model", {"image_size": 28}, None),
+        pytest.param(
+            "sized_keras.py:Subclass", {}, "it is given 3x224x224", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_images_have_the_shape_that_a_model_takes(model, options, note, sized, data):
-    found = parity.evaluate(f"{sized}:{model}", data=data, **options)
+    found = parity.evaluate(f"{sized}/{model}", data=data, **options)
     assert not found.failures
     assert len(found.splits[0].scores) == 2
     sizes = [text for text in found.notes if "states no size of its images" in text]
@@ -213,10 +224,18 @@ def test_images_have_the_shape_that_a_model_takes(model, options, note, sized, d
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        ("sized,1,size=58", {}, r"does not run on images of 3x224x224 and 39 more: .*mat1"),
-        ("sized", {"image_size": 32}, r"does not run on images of 3x32x32 and 1 more: .*mat1"),
-        ("sized", {"channels": 3, "image_size": 28}, r"images of 3x28x28: .*to have 1 channels"),
-        ("keras_model", {"image_size": 32}, r"takes images of 1x28x28, the images have 1x32x32"),
+        ("sized.py:sized,1,size=58", {}, r"run on images of 3x224x224 and 39 more: .*mat1"),
+        ("sized.py:sized", {"image_size": 32}, r"run on images of 3x32x32 and 1 more: .*mat1"),
+        (
+            "sized.py:sized",
+            {"channels": 3, "image_size": 28},
+            r"images of 3x28x28: .*to have 1 channels",
+        ),
+        (
+            "sized_keras.py:keras_model",
+            {"image_size": 32},
+            r"takes images of 1x28x28, the images have 1x32x32",
+        ),
     ],
 )
 @pytest.mark.parametrize("command", ["evaluate", "predict"])
@@ -224,7 +243,7 @@ def test_images_that_a_model_does_not_take_are_refused_with_the_option(
     command, model, options, message, sized, data
 ):
     with pytest.raises((InputError, UsageError), match=message) as error:
-        getattr(parity, command)(f"{sized}:{model}", data=data, **options)
+        getattr(parity, command)(f"{sized}/{model}", data=data, **options)
     assert error.value.exit_code == 2
     assert "\n" not in str(error.value)
     assert "--image-size" in str(error.value)

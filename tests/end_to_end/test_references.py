@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from parity.commands import compare_graphs
+from parity.processes import children
 from parity.processes.child import Child
 from tests.end_to_end import harness
 from tests.shared_children import COLD
@@ -249,9 +250,10 @@ def compare(parity, folder):
 
 
 @pytest.fixture
-def compare_process(parity_process, folder):
-    """The same with children of its own: when a child dies depends on what it has run before."""
-    return _comparing(parity_process, folder)
+def compare_unshared(parity, folder, monkeypatch):
+    """The same with new children: when a child dies depends on what it has run before."""
+    monkeypatch.setattr(children, "Child", Child)
+    return _comparing(parity, folder)
 
 
 def _in_folder(folder: Path, text: str) -> str:
@@ -382,9 +384,9 @@ def test_a_zoo_that_is_not_installed(compare, tmp_path):
     ],
 )
 def test_a_model_that_cannot_be_run_leaves_the_others_their_results(
-    compare_process, reference, options, failure
+    compare_unshared, reference, options, failure
 ):
-    done = compare_process("net.py:build", f"other={reference}", *options, "--json", "-")
+    done = compare_unshared("net.py:build", f"other={reference}", *options, "--json", "-")
     assert done.code == 3, done.err
     report = done.report
     assert report["verdict"] == "unknown"
@@ -402,10 +404,10 @@ def test_a_model_that_cannot_be_run_leaves_the_others_their_results(
     ("option", "runs", "note"),
     [(("--repeat", "20"), 12, "the runs stopped: "), (("--seeds", "9"), 12, "could not be run: ")],
 )
-def test_a_model_that_dies_after_the_verdict(compare_process, option, runs, note):
+def test_a_model_that_dies_after_the_verdict(compare_unshared, option, runs, note):
     """What is found until then is reported."""
     reference = f"other=dies.py:build,runs={runs}"
-    done = compare_process(
+    done = compare_unshared(
         "net.py:build", reference, "--no-export", "--no-explain", *option, "--json", "-"
     )
     assert done.code != 2, done.err

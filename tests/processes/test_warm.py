@@ -7,12 +7,14 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -196,6 +198,27 @@ def test_it_answers_fails_and_dies_like_a_started_one(server: launch.ServerStatu
         with pytest.raises(ChildError, match=r"no answer to 'sleep' within 0\.3 s"):
             made.call("sleep", seconds=30)
         assert not is_alive(made.pid)
+
+
+def test_two_threads_may_wait_for_its_end() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    connection, server_side = socket.socketpair()
+    pipes = [os.fdopen(each, mode) for each, mode in zip(os.pipe(), "rw", strict=True)]
+    taken = client.WarmProcess(
+        process.pid, os.pidfd_open(process.pid), connection, pipes[1], pipes[0]
+    )
+    with ThreadPoolExecutor(8) as pool, server_side:
+        codes = [pool.submit(taken.wait) for _ in range(8)]
+        with pytest.raises(subprocess.TimeoutExpired):
+            taken.wait(timeout=0.05)
+        taken.kill()
+        process.wait()
+        sockets.send(server_side, {"exit": -signal.SIGKILL})
+        assert {code.result(timeout=20) for code in codes} == {-signal.SIGKILL}
+    taken.release()
+    taken.kill()
+    for pipe in pipes:
+        pipe.close()
 
 
 def test_closing_ends_it_and_suspending_takes_another(server: launch.ServerStatus) -> None:

@@ -13,8 +13,8 @@ from parity.network.graph import OPAQUE, Graph
 from parity.runtimes.torch import graphs
 from parity.runtimes.torch.model_outputs import flatten_outputs
 from parity.runtimes.torch.parameters import read_parameters, write_parameters
-from parity.runtimes.torch.recorder import named_weights
 from parity.runtimes.torch.replicas import copy_to_precision
+from parity.runtimes.torch.tensors import named_weights
 from tests.runtimes.torch_models import CASES
 
 pytestmark = pytest.mark.framework

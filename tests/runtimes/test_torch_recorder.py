@@ -8,13 +8,9 @@ from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from parity.runtimes.torch.recorder import (
-    Recorder,
-    call_model,
-    name_function,
-    pin_fast_paths,
-    widen_casts,
-)
+from parity.runtimes.torch.float64 import widen_casts
+from parity.runtimes.torch.function_names import name_function
+from parity.runtimes.torch.recorder import Recorder, call_model, pin_fast_paths
 
 pytestmark = pytest.mark.framework
 

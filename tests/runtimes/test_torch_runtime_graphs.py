@@ -15,8 +15,8 @@ from parity.network import architectures
 from parity.network.graph import OPAQUE, Graph
 from parity.numerics import capture
 from parity.processes.graph_requests import FloorRequest, GraphRunRequest, TensorPoint
-from parity.runtimes.torch.recorder import named_weights
 from parity.runtimes.torch.runtime import Runtime
+from parity.runtimes.torch.tensors import named_weights
 from tests.runtimes.torch_models import CASES
 
 pytestmark = pytest.mark.framework

@@ -8,6 +8,7 @@ import select
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Mapping
 from typing import IO, Any
@@ -23,7 +24,7 @@ class WarmProcess:
     """A process that was taken from the server, with what `subprocess.Popen` has of one.
 
     `stdin` and `stdout` are its pipes, as text. Its exit code comes from the server, whose child
-    it is; signals go to the process itself.
+    it is; signals go to the process itself. Several threads may use it.
     """
 
     def __init__(
@@ -40,30 +41,46 @@ class WarmProcess:
         self.returncode: int | None = None
         self._descriptor = descriptor
         self._connection = connection
+        self._waiting = threading.Lock()
+        """Held by the one thread that may read the exit code, and then close."""
+        self._ending = threading.Lock()
+        """Held while the descriptor is used or closed: its number may become another file's."""
 
     def kill(self) -> None:
         """Kill the process; nothing happens if it has ended."""
-        if self.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
+        with self._ending:
+            if self.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
 
     def release(self) -> None:
-        """Leave the process, which ends, to the server: its exit code is not asked for."""
-        if self.returncode is None:
-            self.returncode = LOST
-            self._close()
+        """Leave the process, which ends, to the server: its exit code is not asked for.
+
+        A thread that waits for it goes on waiting.
+        """
+        if self._waiting.acquire(blocking=False):
+            try:
+                self._set_exit(LOST)
+            finally:
+                self._waiting.release()
 
     def wait(self, timeout: float | None = None) -> int:
         """Return the exit code; raises `subprocess.TimeoutExpired`."""
         end = None if timeout is None else time.monotonic() + timeout
-        while self.returncode is None:
-            left = None if end is None else max(0.0, end - time.monotonic())
-            ready, _, _ = select.select([self._connection], [], [], left)
-            if not ready:
-                assert timeout is not None
-                raise subprocess.TimeoutExpired("a warm child", timeout)
-            self._read_exit(end)
-        return self.returncode
+        if not self._waiting.acquire(timeout=-1 if timeout is None else timeout):
+            assert timeout is not None
+            raise subprocess.TimeoutExpired("a warm child", timeout)
+        try:
+            while self.returncode is None:
+                left = None if end is None else max(0.0, end - time.monotonic())
+                ready, _, _ = select.select([self._connection], [], [], left)
+                if not ready:
+                    assert timeout is not None
+                    raise subprocess.TimeoutExpired("a warm child", timeout)
+                self._read_exit(end)
+            return self.returncode
+        finally:
+            self._waiting.release()
 
     def _read_exit(self, end: float | None) -> None:
         """Read the exit code; wait for the process itself if the server has ended."""
@@ -77,12 +94,15 @@ class WarmProcess:
                 assert left is not None
                 raise subprocess.TimeoutExpired("a warm child", left) from None
             code = LOST
-        self.returncode = code
-        self._close()
+        self._set_exit(code)
 
-    def _close(self) -> None:
-        self._connection.close()
-        os.close(self._descriptor)
+    def _set_exit(self, code: int) -> None:
+        """Set the exit code, once, and close what it came by."""
+        with self._ending:
+            if self.returncode is None:
+                self.returncode = code
+                self._connection.close()
+                os.close(self._descriptor)
 
 
 def take(runtime: str, variables: Mapping[str, str], log: IO[bytes]) -> WarmProcess | None:

@@ -23,14 +23,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.errors import PrecisionError
-from parity.network.arrays import REAL_DTYPES
 from parity.network.graph import PARAMETER
-from parity.runtimes.constants import has_constants, match_constants
 from parity.runtimes.keras import float64
 from parity.runtimes.keras.doors import Doors, find_functions, name_scope, require_doors
 from parity.runtimes.keras.events import Event, Operand, Output, WeightSource, name_operand
 from parity.runtimes.keras.source_lines import find_source
+from parity.runtimes.keras.tensors import (
+    describe_values,
+    iterate_tensors,
+    map_tensors,
+    mark_of,
+    mark_tensor,
+)
 from parity.runtimes.keras.variables import dtype_of, handle_of, name_variables
+from parity.runtimes.keras.wide_operands import WideOperands
 
 Array = NDArray[Any]
 LARGEST_CONSTANT = 64
@@ -208,16 +214,20 @@ class Recorder:
         return self._wrap_function(convolve)
 
     def _wrap_execute(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        wide = WideOperands(self._tf, self._eager, self._find_mark)
+
         def execute(
             op_name: Any, num_outputs: Any, inputs: Any, attrs: Any, ctx: Any, name: Any = None
         ) -> Any:
             if self._widen and not self._busy:
-                inputs = self._widen_operands(inputs)
+                inputs = wide.widen_operands(inputs)
             return self._substitute(original(op_name, num_outputs, inputs, attrs, ctx, name))
 
         return execute
 
     def _wrap_fast_path(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        wide = WideOperands(self._tf, self._eager, self._find_mark)
+
         def execute(*args: Any) -> Any:
             if self._busy:
                 return original(*args)
@@ -229,16 +239,16 @@ class Recorder:
                 )
             if self._widen:
                 if args[1] == "Cast":
-                    if self._is_narrowing(args[3], args):
+                    if wide.is_narrowing(args[3], args):
                         return args[3]
-                    args = self._widen_cast(args)
-                if args[1] == "OneHot" and self._is_data(args[3]):
-                    args = (*args[:5], *map(self._widen_tensor, args[5:7]), *args[7:])
-                if args[1] in _NARROW_KERNELS and self._is_wide(args[3]):
+                    args = wide.widen_cast(args)
+                if args[1] == "OneHot" and wide.is_data(args[3]):
+                    args = (*args[:5], *map(wide.widen_tensor, args[5:7]), *args[7:])
+                if args[1] in _NARROW_KERNELS and wide.is_wide(args[3]):
                     return self._compute_wide(args)
-                if args[1] == "Bitcast" and self._is_wide(args[3]):
+                if args[1] == "Bitcast" and wide.is_wide(args[3]):
                     args = (*args[:3], self._narrow(args[3]), *args[4:])
-                args = (*args[:3], *self._widen_operands(args[3:]))
+                args = (*args[:3], *wide.widen_operands(args[3:]))
             return self._substitute(original(*args))
 
         return execute
@@ -252,61 +262,10 @@ class Recorder:
 
     # Float64 -------------------------------------------------------------------------------------
 
-    def _is_wide(self, value: Any) -> bool:
-        # A variable is a tensor to TensorFlow.
-        return bool(self._tf.is_tensor(value) and value.dtype == self._tf.float64)
-
-    def _is_narrowing(self, value: Any, args: Sequence[Any]) -> bool:
-        target = dict(zip(args[4::2], args[5::2], strict=False)).get("DstT")
-        return self._is_wide(value) and self._tf.as_dtype(target).is_floating
-
-    def _is_data(self, value: Any) -> bool:
-        return isinstance(value, self._eager) and isinstance(_mark_of(value, self), str)
-
-    def _widen_cast(self, args: Sequence[Any]) -> Any:
-        """Return a cast of data from integers to float32 as one to float64."""
-        if not self._is_data(args[3]) or args[3].dtype.is_floating:
-            return args
-        place = 4 + list(args[4::2]).index("DstT") * 2 + 1
-        if self._tf.as_dtype(args[place]) != self._tf.float32:
-            return args
-        wide = self._tf.float64.as_datatype_enum
-        return (*args[:place], wide, *args[place + 1 :])
-
-    def _widen_operands(self, values: Sequence[Any]) -> Any:
-        """Return operands with float32 ones in float64, if another is in float64."""
-        flat = [v for value in values for v in (value if isinstance(value, list) else [value])]
-        if not any(map(self._is_wide, flat)):
-            return values
-        changed = [
-            [self._widen_tensor(v) for v in value]
-            if isinstance(value, list)
-            else self._widen_tensor(value)
-            for value in values
-        ]
-        return tuple(changed) if isinstance(values, tuple) else changed
-
-    def _widen_tensor(self, value: Any) -> Any:
-        if has_constants() and self._is_constant(value):
-            return self._tf.constant(match_constants(np.asarray(value)), self._tf.float64)
-        if getattr(value, "dtype", None) == self._tf.float32 and self._tf.is_tensor(value):
-            return self._tf.cast(value, self._tf.float64)
-        return value
-
-    def _is_constant(self, value: Any) -> bool:
-        """Return whether a floating operand is neither data nor made of weights."""
-        if isinstance(value, np.ndarray | np.floating):
-            return bool(value.dtype in (np.float32, np.float64))
-        return (
-            isinstance(value, self._eager)
-            and value.dtype in (self._tf.float32, self._tf.float64)
-            and self._find_mark(value) is None
-        )
-
     def _narrow(self, tensor: Any) -> Any:
         """Return a tensor in float32, of which a model reads the bits."""
         narrow = self._tf.constant(np.asarray(tensor), self._tf.float32)
-        _mark(narrow, self, _mark_of(tensor, self))
+        mark_tensor(narrow, self, mark_of(tensor, self))
         return narrow
 
     def _compute_wide(self, args: Sequence[Any]) -> Any:
@@ -343,12 +302,12 @@ class Recorder:
             if variable is not None:
                 rank = len(outputs[0].shape)
                 source = WeightSource((variable,), tuple(range(rank)), True)
-                _mark(outputs[0], self, source)
+                mark_tensor(outputs[0], self, source)
             return
         marks = [self._find_mark(tensor) for tensor in inputs]
         if name in _ALIASES or (name == "Cast" and _keeps_type(inputs[0], outputs[0])):
             if marks[0] is not None:
-                _mark(outputs[0], self, marks[0])
+                mark_tensor(outputs[0], self, marks[0])
             return
         if name in _SHAPES or not any(isinstance(mark, str) for mark in marks):
             self._follow_weights(name, inputs, marks, outputs)
@@ -359,7 +318,7 @@ class Recorder:
             for tensor, mark in zip(inputs, marks, strict=True):
                 self._add_operand(self._scope, tensor, mark)
             for tensor in outputs:
-                _mark(tensor, self, _INNER)
+                mark_tensor(tensor, self, _INNER)
             return
         operands: tuple[Operand, ...] = ()
         if self._observe:
@@ -373,7 +332,7 @@ class Recorder:
         if not isinstance(tensor, self._eager):
             variable = self._names.get(id(tensor))
         else:
-            mark = _mark_of(tensor, self)
+            mark = mark_of(tensor, self)
             if mark is not None or tensor.dtype != self._tf.resource:
                 return mark
             variable = self._handles.get(id(tensor))
@@ -400,7 +359,7 @@ class Recorder:
                 if tuple(outputs[0].shape) == tuple(inputs[0].shape):
                     order = first.order
         for tensor in outputs:
-            _mark(tensor, self, WeightSource(names, order, is_exact))
+            mark_tensor(tensor, self, WeightSource(names, order, is_exact))
 
     def _read_weights_as_data(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return the arguments of a layer; weights in the place of its input are data from here on.
@@ -424,7 +383,7 @@ class Recorder:
         if isinstance(mark, WeightSource) and not self._is_read(tensor):
             variable = self.variables[mark.names[0]]
             return Operand(tuple(variable.shape), dtype_of(variable), weight=mark)
-        shape, dtype = _describe_values(tensor)
+        shape, dtype = describe_values(tensor)
         if isinstance(mark, str):
             return Operand(shape, dtype, id=mark)
         if mark is not None:
@@ -452,7 +411,7 @@ class Recorder:
         if mark is not _INNER:
             return mark
         self._record("state", (), {}, [tensor])
-        return _mark_of(tensor, self)
+        return mark_of(tensor, self)
 
     def _is_read(self, tensor: Any) -> bool:
         """Return whether a tensor has values, and is no variable or its handle."""
@@ -466,11 +425,11 @@ class Recorder:
         outputs = []
         for index, tensor in enumerate(tensors):
             identifier = f"{self._number}.{index}"
-            _mark(tensor, self, identifier)
+            mark_tensor(tensor, self, identifier)
             if self._hook is not None:
                 self._ask_hook(identifier, tensor)
             if self._observe:
-                outputs.append(Output(identifier, *_describe_values(tensor)))
+                outputs.append(Output(identifier, *describe_values(tensor)))
         if self._observe:
             layer = self._stack[-1] if self._stack else None
             self.events.append(
@@ -487,7 +446,7 @@ class Recorder:
     def add_input(self, index: int, tensor: Any) -> tuple[str, Any]:
         """Give an input of the model its id; return it, and the tensor that the model reads."""
         identifier = f"0.{index}"
-        _mark(tensor, self, identifier)
+        mark_tensor(tensor, self, identifier)
         if self._hook is not None:
             self._ask_hook(identifier, tensor)
         return identifier, self._substitute(tensor)
@@ -500,14 +459,14 @@ class Recorder:
         finally:
             self._busy = False
         if other is not None:
-            _mark(other, self, identifier)
+            mark_tensor(other, self, identifier)
             # The tensor is kept, so that its address is not another's.
             self._replaced[id(tensor)] = (tensor, other)
 
     def _substitute(self, value: Any) -> Any:
         if not self._replaced or self._busy:
             return value
-        changed = _map_tensors(value, self._eager, self._find_replacement)
+        changed = map_tensors(value, self._eager, self._find_replacement)
         self._replaced.clear()
         return changed
 
@@ -527,19 +486,19 @@ class Recorder:
         arguments: Mapping[str, Any],
     ) -> Any:  # fmt: skip
         scope = _Scope()
-        flat = list(_iterate_tensors((args, kwargs), self._values))
+        flat = list(iterate_tensors((args, kwargs), self._values))
         self._scope = scope
         try:
             result = function(*args, **kwargs)
         finally:
             self._scope = None
-        results = {id(tensor): tensor for tensor in _iterate_tensors(result, self._eager)}
+        results = {id(tensor): tensor for tensor in iterate_tensors(result, self._eager)}
         for tensor in [*results.values()]:
             # A layer computes the mask of its output in its own call.
             mask = getattr(tensor, "_keras_mask", None)
             if mask is not None:
                 results.setdefault(id(mask), mask)
-        made = [tensor for tensor in results.values() if _mark_of(tensor, self) == _INNER]
+        made = [tensor for tensor in results.values() if mark_of(tensor, self) == _INNER]
         if not made:
             return result
         if name == "tf.function" and not any(isinstance(m, WeightSource) for m in scope.operands):
@@ -555,7 +514,7 @@ class Recorder:
         described = {}
         if self._observe:
             described = {
-                key: _map_tensors(value, self._values, self._describe_tensor)
+                key: map_tensors(value, self._values, self._describe_tensor)
                 for key, value in arguments.items()
             }
         self._record(name, operands, described, made)
@@ -608,7 +567,7 @@ class Recorder:
 
     def find_id(self, tensor: Any) -> str:
         """Return the id of a tensor; empty if no recorded operation made it."""
-        mark = _mark_of(tensor, self)
+        mark = mark_of(tensor, self)
         return mark if isinstance(mark, str) else ""
 
 
@@ -660,43 +619,3 @@ def _keeps_type(source: Any, target: Any) -> bool:
 def _plain_name(name: str) -> str:
     """Return an operation's name; a compiled function's without its number."""
     return re.sub(r"^__(?:inference|forward)_(.*?)_\d+$", r"\1", name)
-
-
-def _describe_values(tensor: Any) -> tuple[tuple[int, ...], str]:
-    """Return the shape and the dtype; of complex numbers those of the real and imaginary parts."""
-    shape, dtype = tuple(tensor.shape), tensor.dtype.name
-    return ((*shape, 2), REAL_DTYPES[dtype]) if dtype in REAL_DTYPES else (shape, dtype)
-
-
-def _mark(tensor: Any, owner: Recorder, mark: Any) -> None:
-    # TensorFlow's eager tensors have a dictionary of their own, as Keras's masks need it.
-    tensor._parity_mark = (owner, mark)
-
-
-def _mark_of(tensor: Any, owner: Recorder) -> Any:
-    known = getattr(tensor, "_parity_mark", None)
-    return known[1] if known is not None and known[0] is owner else None
-
-
-def _iterate_tensors(value: Any, cls: Any) -> Iterator[Any]:
-    if isinstance(value, cls):
-        yield value
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from _iterate_tensors(item, cls)
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _iterate_tensors(item, cls)
-
-
-def _map_tensors(value: Any, cls: Any, function: Callable[[Any], Any]) -> Any:
-    """Return a nested value with each tensor in it replaced by the function's answer."""
-    if isinstance(value, cls):
-        return function(value)
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_map_tensors(item, cls, function) for item in value))
-    if isinstance(value, tuple | list):
-        return type(value)(_map_tensors(item, cls, function) for item in value)
-    if isinstance(value, dict):
-        return type(value)((k, _map_tensors(v, cls, function)) for k, v in value.items())
-    return value

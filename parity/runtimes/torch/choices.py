@@ -18,7 +18,8 @@ from torch.overrides import TorchFunctionMode
 from parity.network.trained_layout import TrainedLayout
 from parity.runtimes.observed_steps import ChoiceDistances
 from parity.runtimes.torch import functions
-from parity.runtimes.torch.recorder import name_function, widen_casts
+from parity.runtimes.torch.float64 import widen_casts
+from parity.runtimes.torch.function_names import name_function
 from parity.runtimes.torch.weights import to_numpy
 
 Array = NDArray[Any]

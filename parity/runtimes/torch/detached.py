@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from parity.runtimes.torch.recorder import name_function
+from parity.runtimes.torch.function_names import name_function
 
 _DETACH = (Tensor.detach, Tensor.detach_, torch.detach)
 

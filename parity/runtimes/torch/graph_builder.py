@@ -17,15 +17,11 @@ from parity.network.checkpoint_fit import join_first
 from parity.network.graph import OPAQUE, PARAMETER, Graph, Node, Parameter, Port, Tensor
 from parity.network.kind import COMPLEX
 from parity.runtimes.torch import operations
+from parity.runtimes.torch.calls import Call, Operand, name_operand
 from parity.runtimes.torch.model_outputs import flatten_outputs
 from parity.runtimes.torch.parameters import describe_parameter
-from parity.runtimes.torch.recorder import (
-    Call,
-    Operand,
-    Recorder,
-    name_operand,
-    named_weights,
-)
+from parity.runtimes.torch.recorder import Recorder
+from parity.runtimes.torch.tensors import named_weights
 
 MAX_CONSTANT = 1024
 """Constants of as many values are a part of the graph; of longer ones it has the shape."""

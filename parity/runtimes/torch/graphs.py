@@ -21,6 +21,7 @@ from parity.runtimes.graph_framework import Array, GraphHook, GraphRun, InputSpe
 from parity.runtimes.graph_operations import GraphOperations
 from parity.runtimes.loaded import LoadedModel
 from parity.runtimes.torch import device as torch_device
+from parity.runtimes.torch.calls import Call, name_operand
 from parity.runtimes.torch.graph_builder import GraphBuilder
 from parity.runtimes.torch.model_inputs import (
     bind_inputs,
@@ -31,15 +32,10 @@ from parity.runtimes.torch.model_inputs import (
 )
 from parity.runtimes.torch.model_outputs import flatten_outputs
 from parity.runtimes.torch.parameters import read_parameters, require_values, write_parameters
-from parity.runtimes.torch.recorder import (
-    Call,
-    Recorder,
-    call_model,
-    locate_error,
-    name_operand,
-)
+from parity.runtimes.torch.recorder import Recorder, call_model
 from parity.runtimes.torch.replicas import copy_to_precision, materialise
 from parity.runtimes.torch.run import device_and_dtype
+from parity.runtimes.torch.source_lines import locate_error
 from parity.runtimes.torch.weights import to_numpy
 
 

@@ -12,9 +12,7 @@ from torch import nn
 
 from parity.errors import InputError, UsageError
 from parity.runtimes.graph_framework import Array
-from parity.runtimes.torch.recorder import (
-    Recorder,
-)
+from parity.runtimes.torch.recorder import Recorder
 from parity.runtimes.torch.run import device_and_dtype
 from parity.runtimes.torch.weights import to_numpy
 

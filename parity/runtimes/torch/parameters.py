@@ -12,9 +12,7 @@ from parity.errors import WeightError
 from parity.network.graph import Parameter
 from parity.network.moments import moments_of
 from parity.runtimes.graph_framework import Array
-from parity.runtimes.torch.recorder import (
-    named_weights,
-)
+from parity.runtimes.torch.tensors import named_weights
 from parity.runtimes.torch.weights import to_numpy
 
 

@@ -21,8 +21,10 @@ from parity.runtimes.pieces import (
     name_variable,
     render_value,
 )
+from parity.runtimes.torch.calls import Call, Operand
 from parity.runtimes.torch.model_inputs import prepare_call
-from parity.runtimes.torch.recorder import Call, Operand, Recorder, call_model, find_tensors
+from parity.runtimes.torch.recorder import Recorder, call_model
+from parity.runtimes.torch.tensors import find_tensors
 from parity.runtimes.torch.weights import to_numpy
 
 Array = NDArray[Any]

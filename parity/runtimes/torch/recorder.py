@@ -1,8 +1,8 @@
 """One eager run of a PyTorch module, seen function by function: ids, operands, paths, lines.
 
-This file alone uses what PyTorch does not promise to keep: `TorchFunctionMode`, by which every
-function of a tensor is seen, the names of those functions, and the hooks of all modules.
-`tests/runtimes/test_torch_recorder.py` pins each of them.
+This file and `function_names` alone use what PyTorch does not promise to keep: `TorchFunctionMode`,
+by which every function of a tensor is seen, the names of those functions, and the hooks of all
+modules. `tests/runtimes/test_torch_recorder.py` pins each of them.
 
 A tensor's id is `N.M`: output M of the recorded function number N; the model's inputs are `0.M`.
 Only functions of data are numbered: whatever depends on weights and constants alone is followed,
@@ -13,77 +13,33 @@ the same in every precision and on every device.
 from __future__ import annotations
 
 import itertools
-import os
-import sys
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import CodeType, FrameType
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from parity.network.graph import PARAMETER
-from parity.runtimes.constants import has_constants, match_constants
+from parity.runtimes.constants import has_constants
 from parity.runtimes.torch import functions
-
-TORCH_FOLDER = str(Path(torch.__file__).resolve().parent)
-OWN_FILE = __file__
-
-
-@dataclass(frozen=True)
-class WeightSource:
-    """Where a tensor that depends on weights alone comes from.
-
-    `names` are those of the state dict. `order` is the permutation of the axes of the one weight
-    that it is, as `numpy.transpose` takes it; None where it is computed in another way.
-    """
-
-    names: tuple[str, ...]
-    order: tuple[int, ...] | None
-
-
-@dataclass(frozen=True)
-class Operand:
-    """A tensor argument of a call: data with its id, or weights, or a constant."""
-
-    tensor: torch.Tensor
-    id: str = ""
-    weights: WeightSource | None = None
-
-    @property
-    def is_constant(self) -> bool:
-        """Whether it is neither data nor made of weights."""
-        return not self.id and self.weights is None
-
-
-@dataclass(frozen=True)
-class Call:
-    """A function of data, after it ran.
-
-    `name` is the function's own, without the marks of methods and of in-place forms: `add` for
-    `__iadd__`. `arguments` are by name, with an `Operand` in the place of each tensor. `outputs`
-    are the tensors by id, those that an in-place function changed besides its own included.
-    """
-
-    number: int
-    name: str
-    arguments: Mapping[str, Any]
-    operands: tuple[Operand, ...]
-    outputs: Mapping[str, torch.Tensor]
-    path: str
-    source: str
-    is_opaque: bool = False
-
-
-def name_operand(number: int, index: int) -> str:
-    """Return the id of an operand of a call that is a constant, or computed from weights alone."""
-    return f"{number}<{index}"
+from parity.runtimes.torch.calls import Call, Operand, WeightSource
+from parity.runtimes.torch.float64 import share_constants, widen_casts
+from parity.runtimes.torch.function_names import name_function
+from parity.runtimes.torch.source_lines import SourceFinder
+from parity.runtimes.torch.tensors import (
+    Identity,
+    empty_like,
+    find_constants,
+    find_storage,
+    find_tensors,
+    named_weights,
+    replace_tensors,
+    watch_tensor,
+)
 
 
 @dataclass
@@ -129,10 +85,10 @@ class Recorder(TorchFunctionMode):
         self._ids: dict[int, tuple[weakref.ref[torch.Tensor], str]] = {}
         self._derived: dict[int, tuple[weakref.ref[torch.Tensor], WeightSource]] = {}
         self._weights = {id(tensor): name for name, tensor in named_weights(model).items()}
-        self._attributes = _find_constants(model)
+        self._attributes = find_constants(model)
         self._paths = {id(module): path for path, module in reversed([*model.named_modules()])}
         self._stack: list[str] = []
-        self._sources = _SourceFinder(model)
+        self._sources = SourceFinder(model)
         self._numbers = itertools.count(1)
         self._escaped: dict[str, None] = {}
         self._constants: dict[int, weakref.ref[torch.Tensor]] = {}
@@ -151,7 +107,7 @@ class Recorder(TorchFunctionMode):
         tensors = find_tensors(args, kwargs)
         operands = tuple(map(self._describe, tensors))
         if self._widen and has_constants() and not in_place:
-            args, kwargs = _share_constants(args, kwargs, operands)
+            args, kwargs = share_constants(args, kwargs, operands)
         output = func(*args, **kwargs)
         if name.startswith("reversed "):
             name, args = name.removeprefix("reversed "), (args[1], args[0], *args[2:])
@@ -254,7 +210,7 @@ class Recorder(TorchFunctionMode):
         if entry is not None and entry[0]() is tensor:
             ids[key] = (entry[0], name)
             return
-        ids[key] = (_watch(tensor, ids), name)
+        ids[key] = (watch_tensor(tensor, ids), name)
 
     # A call --------------------------------------------------------------------------------------
 
@@ -290,7 +246,7 @@ class Recorder(TorchFunctionMode):
                 # by which PyTorch chooses how it computes; a view may have others.
                 output = output.detach()
         by_tensor = {id(operand.tensor): operand for operand in operands}
-        arguments = {key: _replace_tensors(value, by_tensor) for key, value in arguments.items()}
+        arguments = {key: replace_tensors(value, by_tensor) for key, value in arguments.items()}
         if name == "setitem":
             self._record(name, arguments, operands, args[0], True)
             return output
@@ -336,21 +292,23 @@ class Recorder(TorchFunctionMode):
         """Number a call and its outputs; return the output, of which parts may be replaced."""
         number = next(self._numbers)
         before = {id(operand.tensor): operand.id for operand in operands}
-        made = list(dict.fromkeys(map(_Identity, find_tensors(output))))
+        made = list(dict.fromkeys(map(Identity, find_tensors(output))))
         replaced: dict[int, torch.Tensor] = {}
         outputs: dict[str, torch.Tensor] = {}
-        storages = {_storage(operand.tensor) for operand in operands} if self._replace else set()
+        storages = (
+            {find_storage(operand.tensor) for operand in operands} if self._replace else set()
+        )
         for index, wrapped in enumerate(made):
             tensor, found = wrapped.tensor, f"{number}.{index}"
             if self._replace is not None:
                 other = self._replace(found, tensor)
                 if other is not None:
-                    is_view = not in_place and _storage(tensor) in storages
+                    is_view = not in_place and find_storage(tensor) in storages
                     if not is_view or found in self._replaced_in_place:
                         tensor.copy_(other)
                     else:
                         # What a view looks at stays as it is.
-                        replaced[id(tensor)] = _empty_like(tensor).copy_(other)
+                        replaced[id(tensor)] = empty_like(tensor).copy_(other)
                         tensor = replaced[id(wrapped.tensor)]
             self._set_id(tensor, found)
             outputs[found] = tensor
@@ -364,7 +322,7 @@ class Recorder(TorchFunctionMode):
                 Call(number, name, arguments, (*operands, *extra), outputs, self._path(),
                      self._sources.find(), opaque)
             )  # fmt: skip
-        return _replace_tensors(output, replaced) if replaced else output
+        return replace_tensors(output, replaced) if replaced else output
 
     def _renew_aliases(self, number: int, outputs: dict[str, torch.Tensor]) -> tuple[Operand, ...]:
         """Give a new id to each tensor that shares its memory with one that was changed in place.
@@ -372,11 +330,11 @@ class Recorder(TorchFunctionMode):
         They are further outputs of the function; return them as they were, further inputs.
         """
         own = {id(tensor) for tensor in outputs.values()}
-        storages = {_storage(tensor) for tensor in outputs.values()}
+        storages = {find_storage(tensor) for tensor in outputs.values()}
         aliases = []
         for key, (reference, found) in list(self._ids.items()):
             tensor = reference()
-            if tensor is None or key in own or _storage(tensor) not in storages:
+            if tensor is None or key in own or find_storage(tensor) not in storages:
                 continue
             aliases.append((_sort_key(found), found, tensor))
         operands = []
@@ -399,7 +357,7 @@ class Recorder(TorchFunctionMode):
             if self._escaped and functions.makes_tensors(name):
                 return
             for tensor in outputs:
-                self._constants[id(tensor)] = _watch(tensor, self._constants)
+                self._constants[id(tensor)] = watch_tensor(tensor, self._constants)
             return
         names = tuple(dict.fromkeys(n for s in sources if s.weights for n in s.weights.names))
         for tensor in outputs:
@@ -409,7 +367,7 @@ class Recorder(TorchFunctionMode):
             first = sources[0].weights
             if len(names) == 1 and first is not None and first.order is not None:
                 order = functions.permutation_of(name, sources[0].tensor, tensor, first.order)
-            reference = _watch(tensor, self._derived)
+            reference = watch_tensor(tensor, self._derived)
             self._derived[id(tensor)] = (reference, WeightSource(names, order))
 
     def _note_value(self, name: str, data: Sequence[Operand]) -> None:
@@ -437,52 +395,6 @@ def pin_fast_paths() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-def name_function(func: Any) -> tuple[str, bool]:
-    """Return a function's name as `Call.name` has it, and whether it works in place."""
-    known = _NAMES.get(func)
-    if known is None:
-        known = _NAMES[func] = _name_function(func)
-    return known
-
-
-def _name_function(func: Any) -> tuple[str, bool]:
-    name = getattr(func, "__name__", type(func).__name__)
-    if name == "__get__":
-        return f"property {func.__self__.__name__}", False
-    if name.startswith("__") and name.endswith("__"):
-        plain = name.strip("_")
-        if plain == "setitem":
-            return plain, True
-        operator = plain.removeprefix("i").removeprefix("r")
-        if operator in _OPERATORS and plain[:1] in "ir" and plain != operator:
-            reverse = "reversed " if plain[0] == "r" else ""
-            return f"{reverse}{_OPERATORS[operator]}", plain[0] == "i"
-        return _OPERATORS.get(plain, plain), False
-    if name.endswith("_"):
-        return name.rstrip("_"), True
-    return name.lstrip("_"), False
-
-
-_WORDS = "add sub mul div matmul pow eq ne lt le gt ge neg abs getitem"
-# Python's operators by PyTorch's names.
-_OPERATORS = {
-    **{name: name for name in _WORDS.split()},
-    "truediv": "div",
-    "floordiv": "floor_divide",
-    "mod": "remainder",
-    "and": "logical_and",
-    "or": "logical_or",
-    "invert": "logical_not",
-}
-
-# The functions of torch.nn.functional that choose between two by an argument have no name of their
-# own.
-_NAMES: dict[Any, tuple[str, bool]] = {
-    getattr(functional, name): (name, False)
-    for name in dir(functional)
-    if callable(getattr(functional, name)) and getattr(functional, name).__name__ == "fn"
-}
-
 _PLAIN = frozenset(
     getattr(torch.Tensor, name).__get__
     for name in ("shape", "dtype", "device", "is_cuda", "requires_grad", "layout", "ndim", "grad",
@@ -495,202 +407,8 @@ _PLAIN = frozenset(
 """Functions that return no tensor and read no value: nothing is to be noted of them."""
 
 
-class _Identity:
-    """A tensor as a key: by what it is, not by its values."""
-
-    __slots__ = ("tensor",)
-
-    def __init__(self, tensor: torch.Tensor) -> None:
-        self.tensor = tensor
-
-    def __hash__(self) -> int:
-        return id(self.tensor)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Identity) and other.tensor is self.tensor
-
-
-def find_tensors(*values: Any) -> list[torch.Tensor]:
-    """Return the tensors in nested tuples, lists and dicts, in their order."""
-    found: list[torch.Tensor] = []
-    for value in values:
-        if isinstance(value, torch.Tensor):
-            found.append(value)
-        elif isinstance(value, tuple | list):
-            found += find_tensors(*value)
-        elif isinstance(value, Mapping):
-            found += find_tensors(*value.values())
-        elif isinstance(value, slice):
-            found += find_tensors(value.start, value.stop, value.step)
-        elif isinstance(value, nn.utils.rnn.PackedSequence):
-            found += find_tensors(*value)
-    return found
-
-
-def _replace_tensors(value: Any, by_id: Mapping[int, Any]) -> Any:
-    """Return a nested value with its tensors replaced, those of the given identities."""
-    if isinstance(value, torch.Tensor):
-        return by_id.get(id(value), value)
-    if type(value) in (tuple, list):
-        return type(value)(_replace_tensors(item, by_id) for item in value)
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_replace_tensors(item, by_id) for item in value))
-    if type(value) is dict:
-        return {key: _replace_tensors(item, by_id) for key, item in value.items()}
-    return value
-
-
-def widen_casts(
-    func: Any, name: str, args: Any, kwargs: dict[str, Any]
-) -> tuple[Any, Any, dict[str, Any]]:
-    """Return the call with float64 where it asks for float32, and so of complex numbers."""
-    if func is torch.Tensor.float:
-        return torch.Tensor.double, args, kwargs
-    if func is torch.Tensor.cfloat:
-        return torch.Tensor.cdouble, args, kwargs
-    if name == "rms_norm" and functions.bind_arguments(func, name, args, kwargs).get("eps") is None:
-        # PyTorch's default epsilon is that of the dtype.
-        return func, args[:3], {**kwargs, "eps": torch.finfo(torch.float32).eps}
-    wide = {torch.float32: torch.float64, torch.complex64: torch.complex128}
-    if any(isinstance(value, torch.dtype) for value in (*args, *kwargs.values())):
-        args = tuple(
-            wide.get(value, value) if isinstance(value, torch.dtype) else value for value in args
-        )
-        kwargs = {
-            key: wide.get(value, value) if isinstance(value, torch.dtype) else value
-            for key, value in kwargs.items()
-        }
-    return func, args, kwargs
-
-
-def _share_constants(
-    args: Any, kwargs: dict[str, Any], operands: Sequence[Operand]
-) -> tuple[Any, dict[str, Any]]:
-    """Return the arguments of a function of data with the constants that the reference has."""
-    by_id = {
-        id(each.tensor): torch.from_numpy(match_constants(each.tensor.detach().cpu().numpy()))
-        for each in operands
-        if not each.id and each.weights is None and each.tensor.is_floating_point()
-    }
-    if not by_id or not any(each.id for each in operands):
-        return args, kwargs
-    return _replace_tensors(args, by_id), _replace_tensors(kwargs, by_id)
-
-
-def _empty_like(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a tensor of the same shape and strides, by which PyTorch chooses how it computes."""
-    span = 1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
-    if 0 in tensor.stride() or span > 2 * tensor.numel():
-        return torch.empty_like(tensor)
-    return torch.empty_strided(
-        tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device
-    )
-
-
-def _storage(tensor: torch.Tensor) -> int:
-    """Return the address of a tensor's memory; its own identity where it has none."""
-    try:
-        return tensor.untyped_storage().data_ptr()
-    except (NotImplementedError, RuntimeError):
-        return -id(tensor)
-
-
-def _watch(tensor: torch.Tensor, table: dict[int, Any]) -> weakref.ref[torch.Tensor]:
-    """Return a reference to a tensor, with which its entry in a table by identity goes."""
-    key = id(tensor)
-    # Python uses an address again.
-    return weakref.ref(tensor, lambda _: table.pop(key, None))
-
-
 def _sort_key(found: str) -> tuple[int, ...]:
     return tuple(map(int, found.split(".")))
-
-
-def named_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return the floating parameters, then the floating buffers that a checkpoint holds, by name.
-
-    One that has several names is there once, under the first.
-    """
-    buffers: dict[str, torch.Tensor] = {}
-    for path, module in model.named_modules():
-        for name, tensor in module.named_buffers(recurse=False):
-            if name not in module._non_persistent_buffers_set:
-                buffers[f"{path}.{name}" if path else name] = tensor
-    found: dict[int, tuple[str, torch.Tensor]] = {}
-    for name, tensor in (*model.named_parameters(), *buffers.items()):
-        if tensor.is_floating_point():
-            found.setdefault(id(tensor), (name, tensor))
-    return dict(found.values())
-
-
-def _find_constants(model: nn.Module) -> set[int]:
-    """Return the identities of the tensors that modules have beside their parameters."""
-    return {
-        id(value)
-        for module in model.modules()
-        for value in (*vars(module).values(), *module.buffers(recurse=False))
-        if isinstance(value, torch.Tensor)
-    }
-
-
-class _SourceFinder:
-    """Finds the line of the model's own code that runs."""
-
-    def __init__(self, model: nn.Module) -> None:
-        modules = {type(module).__module__ for module in model.modules()}
-        files = {getattr(sys.modules.get(name), "__file__", None) for name in modules}
-        self._files = {file for file in files if file and not file.startswith(TORCH_FOLDER)}
-        self._ranks: dict[CodeType, int] = {}
-
-    def find(self) -> str:
-        """Return `file.py:12`, the innermost line of a file that defines a module of the model.
-
-        Where there is none, of any file that is not PyTorch's; empty if there is none either.
-        """
-        frame: FrameType | None = sys._getframe(1)
-        other = ""
-        while frame is not None:
-            code = frame.f_code
-            rank = self._ranks.get(code)
-            if rank is None:
-                rank = self._ranks[code] = self._rank(code.co_filename)
-            if rank == _MODEL:
-                return _format(frame)
-            if rank == _OTHER and not other:
-                other = _format(frame)
-            if rank == _ROOT and code.co_name == "call_model":
-                break
-            frame = frame.f_back
-        return other
-
-    def locate(self, error: BaseException) -> str:
-        """Return the innermost line of the model's own code in an error's traceback."""
-        found = ""
-        trace = error.__traceback__
-        while trace is not None:
-            code = trace.tb_frame.f_code
-            rank = self._rank(code.co_filename)
-            if rank == _ROOT and code.co_name == "call_model":
-                # What called the model is no code of it.
-                found = ""
-            if rank == _MODEL or (rank == _OTHER and not found):
-                found = f"{Path(code.co_filename).name}:{trace.tb_lineno}"
-            trace = trace.tb_next
-        return found
-
-    def _rank(self, file: str) -> int:
-        if file == OWN_FILE:
-            return _ROOT
-        if file in self._files:
-            return _MODEL
-        return _TORCH if file.startswith(TORCH_FOLDER) else _OTHER
-
-
-_MODEL, _OTHER, _TORCH, _ROOT = range(4)
-
-
-def _format(frame: FrameType) -> str:
-    return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
 
 
 def call_model(
@@ -699,8 +417,3 @@ def call_model(
     """Run a model under a recorder, in inference mode, and return its output."""
     with torch.inference_mode(), pin_fast_paths(), recorder.watch_modules(), recorder:
         return model(*args, **kwargs)
-
-
-def locate_error(model: nn.Module, error: BaseException) -> str:
-    """Return the line of the model's own code, `net.py:12`, at which an error was raised."""
-    return _SourceFinder(model).locate(error)

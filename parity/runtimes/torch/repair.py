@@ -13,7 +13,7 @@ from torch import nn
 from parity.errors import UsageError
 from parity.runtimes.constructors import Place, find_construction
 from parity.runtimes.repair import RepairOperations
-from parity.runtimes.torch.recorder import TORCH_FOLDER
+from parity.runtimes.torch.source_lines import TORCH_FOLDER
 
 _PLACES: weakref.WeakKeyDictionary[nn.Module, Place] = weakref.WeakKeyDictionary()
 _OWN = (TORCH_FOLDER, __file__, find_construction.__code__.co_filename)

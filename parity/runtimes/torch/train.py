@@ -26,8 +26,8 @@ from parity.runtimes.observed_steps import CHOOSING_KINDS, ChoiceDistances
 from parity.runtimes.torch.batched_convolutions import BatchedConvolutions
 from parity.runtimes.torch.choices import CallChoices, find_maxima, gather, measure_distance
 from parity.runtimes.torch.detached import AttachedParts, DetachedOperand
-from parity.runtimes.torch.recorder import named_weights
 from parity.runtimes.torch.running_sums import BiasSums, RunningSumBatchNorms
+from parity.runtimes.torch.tensors import named_weights
 from parity.runtimes.torch.weights import Array, to_numpy
 from parity.runtimes.train import LOSS_SCALE, LOSS_SCALE_STEPS, require_state
 

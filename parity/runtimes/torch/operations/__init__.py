@@ -10,6 +10,7 @@ import importlib
 import pkgutil
 
 from parity.network.graph import OPAQUE
+from parity.runtimes.torch.calls import Call
 from parity.runtimes.torch.operations.reading import (
     READERS,
     Operation,
@@ -18,7 +19,6 @@ from parity.runtimes.torch.operations.reading import (
     split_axes,
 )
 from parity.runtimes.torch.operations.shape import complete
-from parity.runtimes.torch.recorder import Call
 
 __all__ = ["Operation", "complete", "describe", "split_axes"]
 

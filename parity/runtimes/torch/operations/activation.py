@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from parity.runtimes.torch.calls import Operand
 from parity.runtimes.torch.operations.reading import (
     Arguments,
     Operation,
@@ -11,7 +12,6 @@ from parity.runtimes.torch.operations.reading import (
     normalise_axis,
     register_reader,
 )
-from parity.runtimes.torch.recorder import Operand
 
 
 @register_reader("clamp clip clamp_min clamp_max hardtanh relu6")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from parity.runtimes.torch.calls import Operand
 from parity.runtimes.torch.operations.reading import (
     Arguments,
     Operation,
     find_kind,
     register_reader,
 )
-from parity.runtimes.torch.recorder import Operand
 
 
 @register_reader("add")

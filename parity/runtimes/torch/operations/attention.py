@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from parity.network.graph import OPAQUE
+from parity.runtimes.torch.calls import Operand
 from parity.runtimes.torch.operations.reading import Arguments, Operation, register_reader
-from parity.runtimes.torch.recorder import Operand
 
 
 @register_reader("scaled_dot_product_attention")

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from parity.runtimes.torch.calls import Operand
 from parity.runtimes.torch.operations.reading import (
     Arguments,
     Operation,
@@ -18,7 +19,6 @@ from parity.runtimes.torch.operations.reading import (
     shape_of,
 )
 from parity.runtimes.torch.operations.reduction import remove_axes
-from parity.runtimes.torch.recorder import Operand
 
 
 @register_reader("embedding")

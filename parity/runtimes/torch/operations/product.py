@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from parity.network.axes import rename_indices
+from parity.runtimes.torch.calls import Operand
 from parity.runtimes.torch.operations.reading import (
     Arguments,
     Operation,
@@ -13,7 +14,6 @@ from parity.runtimes.torch.operations.reading import (
     register_reader,
     shape_of,
 )
-from parity.runtimes.torch.recorder import Operand
 
 
 @register_reader("linear")

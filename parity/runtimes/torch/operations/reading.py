@@ -10,7 +10,7 @@ from typing import Any
 from parity.network import kinds
 from parity.network.graph import OPAQUE
 from parity.network.kind import Kind
-from parity.runtimes.torch.recorder import Operand
+from parity.runtimes.torch.calls import Operand
 
 Arguments = Mapping[str, Any]
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from parity.network.graph import OPAQUE
 from parity.network.kinds.recurrent import MAX_LAYERS
+from parity.runtimes.torch.calls import Operand
 from parity.runtimes.torch.operations.reading import (
     Arguments,
     Operation,
@@ -13,7 +14,6 @@ from parity.runtimes.torch.operations.reading import (
     register_reader,
     shape_of,
 )
-from parity.runtimes.torch.recorder import Operand
 
 
 @register_reader("lstm gru rnn_tanh rnn_relu")

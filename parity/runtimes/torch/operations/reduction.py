@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from parity.runtimes.torch.calls import Operand
 from parity.runtimes.torch.operations.reading import (
     Arguments,
     Operation,
@@ -14,7 +15,6 @@ from parity.runtimes.torch.operations.reading import (
     register_reader,
     split_axes,
 )
-from parity.runtimes.torch.recorder import Operand
 
 
 @register_reader("mean sum amax amin norm var max min")

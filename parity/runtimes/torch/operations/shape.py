@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from parity.runtimes.torch.calls import Call, Operand
 from parity.runtimes.torch.operations.reading import (
     Arguments,
     Operation,
@@ -16,7 +17,6 @@ from parity.runtimes.torch.operations.reading import (
     split_axes,
 )
 from parity.runtimes.torch.operations.reduction import remove_axes
-from parity.runtimes.torch.recorder import Call, Operand
 
 
 @register_reader("cat concat concatenate stack")
