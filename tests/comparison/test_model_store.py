@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ from parity.comparison.graphs.model_store import CAUSES, open_store
 from parity.comparison.graphs.request import GraphRequest, GraphSubject
 from parity.comparison.graphs.restoration import Restoration
 from parity.comparison.graphs.runner import GraphRunner
-from parity.comparison.graphs.state import PreparedModels, SubjectModel
+from parity.comparison.graphs.state import PreparedModels, SubjectModel, WeightFiles
+from parity.comparison.graphs.weights import WeightDifference
 from parity.comparison.plain_data import decode, encode
 from parity.comparison.results import NOT_CHECKED, NOT_COMPARED, Level, Outcome
 from parity.comparison.state import ReferenceRun, SubjectCapture
@@ -163,7 +165,7 @@ def test_a_users_code_and_files_are_never_kept(folder, tmp_path, monkeypatch):
                       "torchvision:resnet18,weights=w.pth", "timm:resnet18,checkpoint_path=w.pth",
                       "timm:resnet18,overlay=['w.pth']", "resnet18,weights=w.pth"):  # fmt: skip
         assert _open(folder, (reference, "torchvision:resnet18")) is None, reference
-    assert _open(folder, weights="w.pth") is None
+    assert _open(folder, weights="torchvision:resnet34") is None
     assert _open(folder, table=tmp_path / "pairs.csv") is None
     assert _open(folder, custom_objects="net.py") is None
     assert _open(folder, input=str(tmp_path)) is None
@@ -284,7 +286,7 @@ def test_what_a_comparison_writes_is_not_in_the_cache(folder, tmp_path, root):
     again = _folder(tmp_path)
     found = _open(again).find_models()
     for name, model in found.models.items():
-        model.inputs.save(model.input_file)
+        model.input_file.write_bytes(b"made anew")
         (again / f"{name}.onnx").write_bytes(b"made anew")
         (again / f"weights.{name}.npz").write_bytes(b"made anew")
     assert before == {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
@@ -521,6 +523,33 @@ def test_causes_are_kept_by_the_bits_that_they_explain(folder, tmp_path, monkeyp
         (tmp_path / name).write_bytes(b"other bits")
         assert find() == 1
     assert find() == 0
+
+
+def test_the_check_of_weights_is_kept_by_the_files(folder, tmp_path, monkeypatch):
+    prepared = _prepare(folder)
+    pair = WeightPair("w", "w", WeightTransform())
+    found = {"wrong": [WeightDifference(pair, math.inf, "w differs")]}
+    checks = []
+    monkeypatch.setattr(
+        compare_graphs, "_compare_all_weights", lambda state: checks.append(1) or found
+    )
+
+    def check() -> int:
+        before = len(checks)
+        state = SimpleNamespace(
+            models=prepared.models, reference=prepared.models["right"], weights=prepared.weights,
+            weight_files=WeightFiles(),
+        )  # fmt: skip
+        assert compare_graphs._find_weight_differences(state, _open(folder)) == found
+        return len(checks) - before
+
+    assert [check(), check()] == [1, 0]
+    for name in ("right", "wrong"):
+        save_npz(prepared.weights[name], {"w": np.full((2, 3), 5, np.float32)})
+        assert check() == 1
+    # An export's weights may not be there: its numbers are judged.
+    prepared.weights["onnx-wrong"].unlink()
+    assert check() == 0
 
 
 def _floor() -> Any:

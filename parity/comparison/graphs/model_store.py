@@ -34,7 +34,6 @@ from parity.processes.interpreters import is_own_interpreter, select_interpreter
 from parity.processes.machine import processor_name
 from parity.processes.references import (
     REGISTERED,
-    WEIGHTS,
     ZOO,
     ModelReference,
     parse_reference,
@@ -266,8 +265,7 @@ def _is_fixed(reference: ModelReference) -> bool:
             return False
     elif reference.form != REGISTERED:
         return False
-    given = [*reference.arguments, *reference.options.values()]
-    return WEIGHTS not in reference.options and not any(map(_may_be_file, given))
+    return not any(map(_may_be_file, [*reference.arguments, *reference.options.values()]))
 
 
 def _may_be_file(value: Any) -> bool:
