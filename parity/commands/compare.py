@@ -133,7 +133,8 @@ def compare(
             subjects name: {"keras": "envs/keras"}.
         serial: Run one subject at a time, for a small GPU.
         timeout: Seconds that one step of a runtime may take.
-        cache: Use exports and calibrated weights of earlier runs.
+        cache: Use what earlier runs made of registered models and those of zoos: graphs, weights,
+            exports, floors, and the causes where all tensors are the same.
 
     The judgement:
         depth: The comparison points: the ends of every "stage", "block" or "layer".
@@ -207,6 +208,7 @@ def compare(
             trust=tuple(map(str, trust)),
             custom_objects=None if custom_objects is None else str(custom_objects),
             table=optional_path(table),
+            cache=cache,
             **settings,
         )
         # Not at the top, as `findings`: a comparison starts its children as soon as it can.

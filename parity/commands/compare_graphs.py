@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,12 +29,20 @@ from parity.comparison.graphs.isolation import (
     isolate_stages,
     locate_divergences,
 )
+from parity.comparison.graphs.model_store import (
+    CAUSES,
+    CHECK,
+    ModelStore,
+    hash_file,
+    open_store,
+)
 from parity.comparison.graphs.preparation import Preparation
 from parity.comparison.graphs.reference_tensors import ReferenceTensors
 from parity.comparison.graphs.request import GraphRequest
+from parity.comparison.graphs.restoration import Restoration
 from parity.comparison.graphs.runner import GraphRunner
 from parity.comparison.graphs.semantics import judge_semantics
-from parity.comparison.graphs.state import GraphState
+from parity.comparison.graphs.state import GraphState, PreparedModels
 from parity.comparison.graphs.structure import (
     PairDifference,
     find_differences,
@@ -47,13 +56,16 @@ from parity.comparison.graphs.weights import WeightDifference, compare_weights
 from parity.comparison.judging import judge_captures
 from parity.comparison.labels import ends_in_softmax, predict_first
 from parity.comparison.placement import Placement
+from parity.comparison.plain_data import decode, encode
 from parity.comparison.results import Level, Outcome
 from parity.comparison.settings import OWN, RANDOM
 from parity.comparison.state import ReferenceRun, SubjectCapture
 from parity.comparison.stated_models import read_stated_models
 from parity.errors import SUBJECT_ERRORS, ParityError
 from parity.explain import graph_layers
-from parity.numerics.verdict import find_first_divergence
+from parity.explain.cause import Cause
+from parity.numerics.verdict import FirstDivergence, PointResult, find_first_divergence
+from parity.processes.cache import Cache, prune
 from parity.processes.children import Children
 from parity.processes.references import WEIGHTS
 from parity.report.graph_assembly import GraphFindings, assemble_graph_report, describe_unpaired
@@ -108,15 +120,46 @@ def run_graph_comparison(
         folder = stack.enter_context(saved_captures.create_capture_folder(request.save_captures))
         placement = placement or Placement({})
         preparation = Preparation(request, children, folder, progress, placement=placement)
-        state = preparation.run()
-        runner = GraphRunner(state, children, folder, progress)
+        preparation.start()
+        cache = Cache(request.cache)
+        store = open_store(request, cache, folder, uses_gpu=placement.uses_gpu)
+        prepared, restoration = _restore(store, children, progress, stack)
+        is_new = prepared is None
+        prepared = prepared or preparation.prepare()
+        state = preparation.build_state(prepared)
+        runner = GraphRunner(state, children, folder, progress, store, restoration)
         state, findings = judge_models(state, runner)
         if request.judge:
             findings = _compare_again(replace(runner, state=state), findings, preparation)
+        notes = [*findings.notes, *cache.notes]
+        if restoration is not None:
+            state = restoration.complete(state)
+        if store is not None and store.note is not None:
+            notes.append(store.note)
+        findings = replace(findings, notes=tuple(notes))
         report = assemble_graph_report(state, findings, time.perf_counter() - start)
+        if store is not None and is_new and not preparation.failures:
+            store.keep_models(prepared)
         if request.save_captures is not None:
             files = _move_captures(state, findings, report, request.save_captures)
+    if store is not None:
+        prune()
     return report, files
+
+
+def _restore(
+    store: ModelStore | None,
+    children: Children,
+    progress: Progress,
+    stack: contextlib.ExitStack,
+) -> tuple[PreparedModels | None, Restoration | None]:
+    """Return the models of an earlier run, and what has begun to load them; None for neither."""
+    prepared = None if store is None else store.find_models()
+    if prepared is None:
+        return None, None
+    restoration = Restoration(prepared, children, progress)
+    restoration.begin(stack.enter_context(children.threads(len(prepared.models))))
+    return prepared, restoration
 
 
 def _compare_again(
@@ -168,7 +211,9 @@ def judge_models(state: GraphState, runner: GraphRunner) -> tuple[GraphState, Gr
     request = state.request
     with runner.children.threads(1) as pool:
         # The children run the models while the weights are compared.
-        weights = pool.submit(_compare_all_weights, state) if request.judge else None
+        weights = (
+            pool.submit(_find_weight_differences, state, runner.store) if request.judge else None
+        )
         state, runs, reference = _run_all(state, runner)
     runner = replace(runner, state=state)
     findings = GraphFindings(runs=runs, reference=reference)
@@ -197,7 +242,7 @@ def judge_models(state: GraphState, runner: GraphRunner) -> tuple[GraphState, Gr
         findings = replace(findings, semantics=level)
     try:
         unrelated = _find_unrelated_weights(state, differences)
-        return state, _explain(state, runner, findings, reference, unrelated)
+        return state, _find_explanation(state, runner, findings, reference, unrelated)
     except ParityError as failure:
         # The verdict needs the captures alone, and these are judged.
         note = f"the differences were not examined further: {failure}"
@@ -266,6 +311,54 @@ def _run_all(
     return replace(state, models=models, failures=failures), runs, floors
 
 
+def _find_explanation(
+    state: GraphState,
+    runner: GraphRunner,
+    findings: GraphFindings,
+    reference: ReferenceRun,
+    unrelated: Mapping[str, str],
+) -> GraphFindings:
+    """Return the findings with what explains the differences: the search's result, or a kept one.
+
+    A search's result is kept by the bits of every capture that it began with; the proofs of the
+    causes are then left out, which only a repair needs.
+    """
+    store = runner.store
+    if store is None:
+        return _explain(state, runner, findings, reference, unrelated)
+    captures = {name: run.path for name, run in (findings.runs or {}).items()}
+    on = {
+        "judgement": store.judgement,
+        "captures": {name: hash_file(path) for name, path in captures.items()},
+        "reference": hash_file(reference.capture),
+        "floors": encode([reference.floors, reference.isolated_floors]),
+        "failures": dict(state.failures),
+    }
+    kept = store.find_result(CAUSES, on)
+    if kept is not None:
+        fields = {name: decode(hint, kept[name]) for name, hint in _EXPLAINED.items()}
+        notes = (*findings.notes, *decode(tuple[str, ...], kept["notes"]))
+        return replace(findings, **fields, notes=notes)
+    if runner.restoration is not None:
+        runner.restoration.save_export_weights()
+    found = _explain(state, runner, findings, reference, unrelated)
+    if found.is_explained:
+        data = {name: encode(getattr(found, name)) for name in _EXPLAINED}
+        notes = encode(found.notes[len(findings.notes) :])
+        store.keep_result(CAUSES, on, {**data, "notes": notes})
+    return found
+
+
+_EXPLAINED: Mapping[str, Any] = {
+    "stages": tuple[PointResult, ...],
+    "divergences": tuple[FirstDivergence, ...],
+    "causes": tuple[Cause, ...],
+    "followers": frozenset[tuple[str, str]],
+    "structure": Level,
+}
+"""The fields of the findings that `_explain` gives, apart from its notes, and their types."""
+
+
 def _explain(
     state: GraphState,
     runner: GraphRunner,
@@ -318,6 +411,7 @@ def _explain_with(
         divergences=divergences,
         causes=explained.causes,
         explanations=explained.findings,
+        is_explained=explained.is_complete,
         followers=frozenset() if layers is None else layers.followers,
         structure=structure or _judge_structure(state, tensors, outputs_agree=not differs),
         notes=(
@@ -327,6 +421,27 @@ def _explain_with(
             *describe_unpaired(state, explained.causes),
         ),
     )
+
+
+def _find_weight_differences(
+    state: GraphState, store: ModelStore | None
+) -> dict[str, list[WeightDifference]]:
+    """Return what `_compare_all_weights` does, of the same files what it did before."""
+    if store is None:
+        return _compare_all_weights(state)
+    compared = [name for name, model in state.models.items() if not model.subject.exported_from]
+    names = dict.fromkeys([state.reference.subject.name, *compared])
+    on = {"files": {name: state.weight_files.hash(state.weights[name]) for name in names}}
+    kept = store.find_result(CHECK, on)
+    if kept is not None:
+        found: dict[str, list[WeightDifference]] = decode(_DIFFERENCES, kept)
+        return found
+    differences = _compare_all_weights(state)
+    store.keep_result(CHECK, on, encode(differences))
+    return differences
+
+
+_DIFFERENCES = dict[str, list[WeightDifference]]
 
 
 def _compare_all_weights(state: GraphState) -> dict[str, list[WeightDifference]]:

@@ -10,7 +10,7 @@ from typing import Any
 from parity.comparison.graphs.request import GraphRequest
 
 _FLAGS = {"isolate": "--isolate", "semantics": "--semantics", "stress": "--stress"}
-_NEGATED_FLAGS = {"explain": "--no-explain", "export": "--no-export"}
+_NEGATED_FLAGS = {"cache": "--no-cache", "explain": "--no-explain", "export": "--no-export"}
 
 
 def format_graph_command(request: GraphRequest) -> tuple[str, ...]:

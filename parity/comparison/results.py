@@ -27,6 +27,9 @@ class Verdict(StrEnum):
 NOT_COMPARED = " is not compared: "
 """Between the name and the reason in the note on an export that could not be made or read."""
 
+NOT_CHECKED = ": the pairs were not checked by values: "
+"""Between the name and the reason in the note on a model whose pairs could not be checked."""
+
 COMPUTES_IN, BY_ITSELF = " computes in ", " by itself: "
 """Around the precision in the note on a subject of which a part is judged by a larger floor."""
 

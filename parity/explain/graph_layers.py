@@ -100,6 +100,8 @@ class Explained:
     causes: tuple[Cause, ...] = ()
     notes: tuple[str, ...] = ()
     findings: tuple[GraphFinding, ...] = ()
+    is_complete: bool = True
+    """Whether nothing failed; the notes say what did."""
 
 
 @dataclass
@@ -374,9 +376,12 @@ def explain_rows(
     except Exception as error:  # noqa: BLE001 - the verdict never depends on what explains it
         reason = str(error).partition("\n")[0]
         kind = "" if isinstance(error, ParityError) else f"{type(error).__name__}: "
-        return Explained(found, (f"the differences were not explained: {kind}{reason}",))
+        note = f"the differences were not explained: {kind}{reason}"
+        return Explained(found, (note,), is_complete=False)
     causes = sorted(describe(findings), key=partial(_rank, state))
-    return Explained((*found, *causes), tuple(notes), tuple(findings))
+    return Explained(
+        (*found, *causes), tuple(notes), tuple(findings), is_complete=not explainer.notes
+    )
 
 
 def _leave_out_folded(

@@ -1,4 +1,4 @@
-"""The cache of exported graph structures, calibrated random weights, and the names of zoos.
+"""The cache of graphs, calibrated random weights, results on zoos' models, and the zoos' names.
 
 An entry is one file, ``KIND/KEY-CHECKSUM.SUFFIX``. The key is a hash of everything that the entry
 depends on; the checksum is that of its bytes. An entry is published by one rename, so that several
@@ -31,7 +31,13 @@ MAX_BYTES = 4 * 2**30
 IN_USE_S = 3600.0
 """Seconds during which an entry is not removed after its last use: it may still be read."""
 
-SUFFIXES = {"graphs": ".onnx", "names": ".json", "weights": ".safetensors"}
+SUFFIXES = {
+    "arrays": ".npz",
+    "graphs": ".onnx",
+    "names": ".json",
+    "results": ".json",
+    "weights": ".safetensors",
+}
 """{kind of entry, which is the name of its folder: the suffix of its files}."""
 
 TAG = "CACHEDIR.TAG"
@@ -43,7 +49,9 @@ _TAG_TEXT = f"""{_SIGNATURE}
 """
 
 # An entry; or, of early versions, one without a checksum and the remains of an interrupted write.
-_NAME = re.compile(r"(\.[0-9a-f]{12}\.)?[0-9a-f]{32}(-[0-9a-f]{16})?(\.onnx|\.json|\.safetensors)")
+_NAME = re.compile(
+    r"(\.[0-9a-f]{12}\.)?[0-9a-f]{32}(-[0-9a-f]{16})?(\.onnx|\.json|\.npz|\.safetensors)"
+)
 
 
 _NOTE = "cache entry"

@@ -62,6 +62,8 @@ class GraphFindings:
     trials: tuple[InputTrial, ...] = ()
     spread: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    is_explained: bool = True
+    """Whether the search for causes came to its end; a failure is in the notes."""
 
 
 def assemble_graph_report(state: GraphState, findings: GraphFindings, seconds: float) -> Report:

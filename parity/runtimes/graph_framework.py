@@ -91,6 +91,13 @@ class GraphFramework:
         """
         raise NotImplementedError
 
+    def describe_record(self) -> Any:
+        """Return what the last `record` left for the runs that follow, as JSON data."""
+        return None
+
+    def restore_record(self, inputs: Mapping[str, Array], record: Any) -> None:
+        """Be as after a `record` on `inputs` that left what `describe_record` returned."""
+
     def run_tensors(
         self,
         inputs: Mapping[str, Array],

@@ -68,7 +68,18 @@ class GraphOperations(GraphFramework):
         graph = self.record(load_npz(inputs))
         graph.validate(graph.framework)
         Path(out).write_text(json.dumps(graph.to_json()), encoding="utf-8")
-        return {"seconds": time.perf_counter() - started, "nodes": len(graph.nodes)}
+        return {
+            "seconds": time.perf_counter() - started,
+            "nodes": len(graph.nodes),
+            "record": self.describe_record(),
+        }
+
+    def restore_graph(self, *, inputs: str, record: Any) -> None:
+        """Be as after `read_graph` on the file `inputs`, without a run.
+
+        `record` is from that operation's answer, for the same model and inputs.
+        """
+        self.restore_record(load_npz(inputs), record)
 
     def trace_graph(self, *, inputs: str, opset: int | None = None) -> None:
         """Trace the model for an `export_graph` on inputs of these shapes, which is then faster.

@@ -168,7 +168,7 @@ CacheOption = Annotated[
     bool,
     typer.Option(
         "--cache/--no-cache",
-        help="Use exports and random weights of earlier runs.",
+        help="Use what earlier runs made: exports, random weights, graphs, causes.",
         rich_help_panel=panels.WHERE,
     ),
 ]

@@ -32,7 +32,7 @@ from parity.comparison.graphs.request import (
     select_subjects,
 )
 from parity.comparison.graphs.shared_inputs import resize_inputs, share_inputs
-from parity.comparison.graphs.state import GraphState, SubjectModel
+from parity.comparison.graphs.state import GraphState, PreparedModels, SubjectModel
 from parity.comparison.graphs.weight_assignment import WeightAssignment
 from parity.comparison.graphs.weights import align_models
 from parity.comparison.placement import DeviceRequest, Placement, confirm_devices
@@ -107,12 +107,21 @@ class Preparation:
     _instances: dict[str, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _given: GivenTable | None = None
+    _planned: list[GraphSubject] | None = None
 
     def run(self) -> GraphState:
         """Return the models with their graphs, alignments and weights.
 
         Raises user errors; what fails in one subject's runtime is kept in `failures`.
         """
+        return self.build_state(self.prepare())
+
+    def start(self) -> None:
+        """Start the children of the models that were asked for."""
+        self.children.start(subject.child for subject in self._plan_subjects())
+
+    def prepare(self) -> PreparedModels:
+        """Load the models, read them, pair them and give them their weights, as `run`."""
         given = None if self.request.table is None else read_given_pairs(self.request.table)
         subjects, reference, models = self.read_models()
         if given is not None:
@@ -139,7 +148,10 @@ class Preparation:
                 del models[name], alignments[name]
             exports = self._plan_exports(models, exports)
             models = self._export_all(base, models, alignments, weights, exports)
-        return self._build_state(subjects, base, models, alignments, weights.files, source)
+        return PreparedModels(
+            tuple(subjects), base.subject.name, models, alignments, weights.files, source,
+            tuple(self.notes),
+        )  # fmt: skip
 
     def _require_weight_source(self) -> None:
         """Raise the error of the model that `--weights` names, if it could not be read."""
@@ -152,8 +164,8 @@ class Preparation:
 
         Raises user errors, and `ChildError` if the reference cannot be loaded and read.
         """
+        self.start()
         subjects = self._plan_subjects()
-        self.children.start(subject.child for subject in subjects)
         answers = self._load_all(subjects)
         subjects = [answers[subject.name][0] for subject in subjects if subject.name in answers]
         if not subjects:
@@ -167,10 +179,12 @@ class Preparation:
     # Subjects ------------------------------------------------------------------------------------
 
     def _plan_subjects(self) -> list[GraphSubject]:
-        return [
-            GraphSubject(name, runtime, self._new_child(runtime, name), reference)
-            for name, runtime, reference in self.request.name_models()
-        ]
+        if self._planned is None:
+            self._planned = [
+                GraphSubject(name, runtime, self._new_child(runtime, name), reference)
+                for name, runtime, reference in self.request.name_models()
+            ]
+        return list(self._planned)
 
     def _new_child(self, runtime: str, model: str = "") -> str:
         """Return the name of a child that no other model has, in the environment of this model."""
@@ -393,13 +407,13 @@ class Preparation:
         """Record a model; where it reads ids, draw them from its whole vocabulary."""
         self.progress(subject.name, "reading the model")
         _, loaded, versions = answer
-        graph, file, seconds = self._record(subject, chosen)
+        graph, file, seconds, record = self._record(subject, chosen)
         if chosen.source.startswith("random"):
             bounds = find_id_bounds(graph)
             if bounds:
                 arrays = redraw_integers(chosen.arrays, bounds, seed=self.request.seed)
                 chosen = replace(chosen, arrays=arrays)
-                graph, file, seconds = self._record(subject, chosen)
+                graph, file, seconds, record = self._record(subject, chosen)
         return SubjectModel(
             subject=subject,
             graph=graph,
@@ -409,11 +423,12 @@ class Preparation:
             versions=versions,
             seconds=loaded["seconds"] + seconds,
             notes=(*loaded.get("notes", ()), *graph.notes),
+            record=record,
         )
 
     def _record(
         self, subject: GraphSubject, chosen: InputArrays, label: str = ""
-    ) -> tuple[Graph, Path, float]:
+    ) -> tuple[Graph, Path, float, Any]:
         file = chosen.save(self.folder / f"inputs.{label}{subject.name}.npz")
         path = self.folder / f"graph.{label}{subject.name}.json"
         try:
@@ -429,7 +444,8 @@ class Preparation:
             text = _describe_inputs(shapes)
             raise InputError(f"{subject.name}: does not run on {text}: {error}") from error
         data = json.loads(path.read_text(encoding="utf-8"))
-        return Graph.from_json(data, subject.name), file, answer["seconds"]
+        graph = Graph.from_json(data, subject.name)
+        return graph, file, answer["seconds"], answer["record"]
 
     def _add_graph_reader(
         self, models: dict[str, SubjectModel], reference: GraphSubject
@@ -484,8 +500,8 @@ class Preparation:
 
     def _read_again(self, model: SubjectModel, inputs: InputArrays, label: str) -> SubjectModel:
         self.progress(model.subject.name, "reading the model at another size")
-        graph, file, _ = self._record(model.subject, inputs, label)
-        return replace(model, graph=graph, inputs=inputs, input_file=file)
+        graph, file, _, record = self._record(model.subject, inputs, label)
+        return replace(model, graph=graph, inputs=inputs, input_file=file, record=record)
 
     # Alignment -----------------------------------------------------------------------------------
 
@@ -650,15 +666,10 @@ class Preparation:
     def _child(self, model: SubjectModel) -> Child:
         return self.children[model.subject.child]
 
-    def _build_state(
-        self,
-        subjects: Sequence[GraphSubject],
-        base: SubjectModel,
-        models: Mapping[str, SubjectModel],
-        alignments: Mapping[str, Alignment],
-        weights: Mapping[str, Path],
-        source: str,
-    ) -> GraphState:
+    def build_state(self, prepared: PreparedModels) -> GraphState:
+        """Return the state of the models that the request selects, with their devices."""
+        subjects, models, alignments = prepared.subjects, prepared.models, prepared.alignments
+        base = models[prepared.base]
         names = [*(s.name for s in subjects), *self.failures, *models]
         names = [n for n in dict.fromkeys(names) if not n.endswith(FLOAT64)]
         selected = select_subjects(names, self.request.subjects)
@@ -694,12 +705,12 @@ class Preparation:
             models=compared,
             alignments=kept,
             table=table,
-            weights=weights,
-            weight_source=source,
+            weights=prepared.weights,
+            weight_source=prepared.weight_source,
             placement=placement,
             failures={n: t for n, t in self.failures.items() if n in selected},
             subjects=tuple(placed.values()),
-            notes=(*self.notes, *(note for m in models.values() for note in m.notes)),
+            notes=(*prepared.notes, *(note for m in models.values() for note in m.notes)),
         )
 
     def _confirm_devices(

@@ -63,6 +63,8 @@ class GraphRequest(Settings):
     trust: tuple[str, ...] = ()
     custom_objects: str | None = None
     environments: Mapping[str, str] = field(default_factory=dict)
+    cache: bool = True
+    """Whether a comparison may use what earlier ones made of the same models."""
     table: Path | None = None
     """A file of pairs, `given_pairs`, that are kept."""
 

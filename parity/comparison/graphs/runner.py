@@ -7,13 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from parity.comparison.graphs.model_store import FLOORS, ModelStore, hash_file
 from parity.comparison.graphs.points import accumulated_terms, find_parts, isolated_terms
+from parity.comparison.graphs.restoration import Restoration
 from parity.comparison.graphs.state import GraphState, SubjectModel
 from parity.comparison.identity import build_identity
 from parity.comparison.state import ReferenceRun, SubjectCapture
 from parity.numerics import floor
 from parity.numerics.points import ComparisonPoint
 from parity.processes import registry
+from parity.processes.child import Child
 from parity.processes.children import Children
 from parity.processes.graph_requests import FloorRequest, GraphRunRequest, TensorPoint
 from parity.processes.subjects import child_name, parse_child_name
@@ -30,6 +33,10 @@ class GraphRunner:
     children: Children
     folder: Path
     progress: Callable[[str, str], None]
+    store: ModelStore | None = None
+    """The cache of what is measured with these models, if nothing else determines it."""
+    restoration: Restoration | None = None
+    """Loads the models, if they were not loaded to be read."""
 
     def run_reference(
         self, points: Sequence[ComparisonPoint], label: str, *, isolate: bool = False
@@ -56,7 +63,7 @@ class GraphRunner:
             manifest={**self._manifest(model, "float64"), "subject": "reference"},
             precision="float64",
         )
-        self.children[model.subject.child].call("run_graph", **request.to_json())
+        self._child(model).call("run_graph", **request.to_json())
         return path
 
     def measure_isolated_floors(
@@ -100,11 +107,28 @@ class GraphRunner:
         )
 
     def _measure(self, request: FloorRequest, capture: Path) -> ReferenceRun:
-        child = self.children[self.state.reference.subject.child]
-        answer = child.call("measure_floors", **request.to_json())
+        """Measure the floors; they are kept by the bits of the reference that they are around."""
+        answer = None
+        on: dict[str, Any] = {}
+        if self.store is not None:
+            # The inputs and the capture are in other files each time.
+            inputs = self.state.reference.inputs.sha256
+            fields = {**request.to_json(), "inputs": inputs, "reference": hash_file(capture)}
+            on = {"request": fields, "weights": self.state.weights_sha256}
+            answer = self.store.find_result(FLOORS, on)
+        if answer is None:
+            answer = self._child(self.state.reference).call("measure_floors", **request.to_json())
+            if self.store is not None:
+                self.store.keep_result(FLOORS, on, answer)
         return ReferenceRun(
             capture, floor.from_json(answer["floors"]), floor.from_json(answer["isolated"])
         )
+
+    def _child(self, model: SubjectModel) -> Child:
+        """Return the child of a model, once that is loaded."""
+        if self.restoration is not None:
+            self.restoration.wait(model.subject.child)
+        return self.children[model.subject.child]
 
     def run_subject(
         self,
@@ -137,7 +161,7 @@ class GraphRunner:
             precision=precision,
             constants=None if constants is None else str(constants),
         )
-        facts = self.children[model.subject.child].call("run_graph", **request.to_json())
+        facts = self._child(model).call("run_graph", **request.to_json())
         return SubjectCapture(path, facts)
 
     def run_float64(

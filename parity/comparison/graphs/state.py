@@ -34,6 +34,25 @@ class SubjectModel:
     versions: Mapping[str, str]
     seconds: float
     notes: tuple[str, ...] = ()
+    record: Any = None
+    """What its child knows of the recorded run, as JSON data: see `restore_graph`."""
+
+
+@dataclass(frozen=True)
+class PreparedModels:
+    """Models that were read, paired and given their weights, before they are run."""
+
+    subjects: tuple[GraphSubject, ...]
+    """Those that were asked for, in order."""
+    base: str
+    """The name of the reference's model."""
+    models: Mapping[str, SubjectModel]
+    alignments: Mapping[str, Alignment]
+    """By model, from the reference to it."""
+    weights: Mapping[str, Path]
+    """By model, an `.npz` file of its weights."""
+    weight_source: str
+    notes: tuple[str, ...] = ()
 
 
 KEPT_WEIGHT_BYTES = 2**30

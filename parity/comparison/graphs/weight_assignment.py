@@ -16,6 +16,7 @@ from parity.comparison.graphs.request import FLOAT64, GraphRequest
 from parity.comparison.graphs.state import SubjectModel
 from parity.comparison.graphs.values import open_values
 from parity.comparison.graphs.weights import align_models, transfer_weights
+from parity.comparison.results import NOT_CHECKED
 from parity.comparison.settings import OWN, RANDOM
 from parity.errors import SUBJECT_ERRORS, ParityError, UsageError, WeightError
 from parity.network import alignment as aligning
@@ -355,9 +356,7 @@ class WeightAssignment:
                 checked = aligning.check_values(alignment, reference, other)
                 return checked, aligning.find_agreeing(checked, reference, other)
         except ParityError as error:
-            self.notes.append(
-                f"{model.subject.name}: the pairs were not checked by values: {error}"
-            )
+            self.notes.append(f"{model.subject.name}{NOT_CHECKED}{error}")
             # Nothing differs that an exchange could make equal.
             return alignment, frozenset(t.reference for _, t in alignment.tensors)
 

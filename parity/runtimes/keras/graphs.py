@@ -97,6 +97,13 @@ class KerasGraphs(GraphOperations):
             graph, self._reads_functions = record(self.model, inputs, self.describe_inputs())
         return graph
 
+    def describe_record(self) -> Any:
+        return self._reads_functions
+
+    def restore_record(self, inputs: Mapping[str, Array], record: Any) -> None:
+        self.recorded_inputs = dict(inputs)
+        self._reads_functions = record
+
     def run_tensors(
         self,
         inputs: Mapping[str, Array],

@@ -85,6 +85,12 @@ class TorchGraphs(GraphOperations):
         graph, self._shared = record_with_shared(self.model, inputs)
         return graph
 
+    def describe_record(self) -> Any:
+        return None if self._shared is None else sorted(self._shared)
+
+    def restore_record(self, inputs: Mapping[str, Array], record: Any) -> None:
+        self._shared = None if record is None else frozenset(record)
+
     def run_tensors(
         self,
         inputs: Mapping[str, Array],
