@@ -30,15 +30,15 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
 
 
 @pytest.fixture(scope="session")
-def _child_pool() -> Iterator[ChildPool]:
-    pool = ChildPool()
+def _template_pool() -> Iterator[TemplatePool]:
+    pool = TemplatePool()
     yield pool
     pool.close()
 
 
 @pytest.fixture(scope="session")
-def _template_pool() -> Iterator[TemplatePool]:
-    pool = TemplatePool()
+def _child_pool(_template_pool: TemplatePool) -> Iterator[ChildPool]:
+    pool = ChildPool()
     yield pool
     pool.close()
 
