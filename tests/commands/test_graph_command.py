@@ -71,6 +71,7 @@ FIELDS = {
     "preprocess": "scale",
     "labels": Path("names.txt"),
     "judge_as": "float32",
+    "cache": False,
 }
 
 MODELS = ("one=net.py:build,3,name='a,b'", "two=a b.onnx")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -307,14 +308,18 @@ class WeightAssignment:
 
         The model holds the weights of the alignment that is returned.
         """
-        candidates, tried, kept = aligning.list_exchanges(alignment, agreeing), 0, True
+        by_names = aligning.propose_by_names(alignment)
+        candidates = itertools.chain(
+            () if by_names is None else (by_names,), aligning.list_exchanges(alignment, agreeing)
+        )
+        tried, kept = 0, True
         while tried < _MOST_EXCHANGES and (candidate := next(candidates, None)) is not None:
             self._write(model, {**own, **transfer_weights(candidate, values, own)})
             checked, found = self._check_values(source, model, candidate)
             tried, kept = tried + 1, checked.weights == candidate.weights and agreeing < found
             if kept:
                 alignment, agreeing = checked, found
-                candidates = aligning.list_exchanges(alignment, agreeing)
+                candidates = itertools.chain(aligning.list_exchanges(alignment, agreeing))
         if not kept:
             self._write(model, {**own, **transfer_weights(alignment, values, own)})
         return alignment

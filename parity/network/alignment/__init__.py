@@ -5,6 +5,7 @@ from parity.network.alignment.axes import infer_axes
 from parity.network.alignment.cuts import Cuts, find_cuts
 from parity.network.alignment.exchanges import list_exchanges
 from parity.network.alignment.given import GivenPair
+from parity.network.alignment.names import propose_by_names
 from parity.network.alignment.result import (
     Alignment,
     Confidence,
@@ -39,5 +40,6 @@ __all__ = [
     "infer_axes",
     "list_exchanges",
     "list_tensors",
+    "propose_by_names",
     "transfer_weights",
 ]
