@@ -415,9 +415,10 @@ def _explain_regions(
 ) -> list[GraphFinding]:
     """Return findings with the operations that differ, where no cause was proved or only fitted.
 
-    What fails there is a note.
+    Rows that differ in nothing that is read of them are left out. What fails there is a note.
     """
     evidence, found = explainer.evidence, list(findings)
+    same = set[tuple[str, str]]()
     results = {(name, result.row): result for name, result in failures}
     for subject in dict.fromkeys(each.subject for each in findings):
         own = [at for at, each in enumerate(findings) if each.subject == subject]
@@ -439,13 +440,16 @@ def _explain_regions(
                 for row, proof in proofs.items():
                     floor, actual = results[subject, row].floor, reader.read(row)
                     at = places[row]
+                    if not proof.statements:
+                        same.add((subject, row))
+                        continue
                     is_order = all(each.form is DifferenceType.ORDER for each in proof.statements)
                     if floor is not None and (is_order or not _reads_another(found[at])):
                         found[at] = _add_region(evidence, found[at], floor, actual, proof)
         except Exception as error:  # noqa: BLE001 - the verdict never depends on what explains it
             reason = str(error).partition("\n")[0]
             explainer.notes.append(f"the operations of {subject} were not compared: {reason}")
-    return found
+    return [each for each in found if (each.subject, each.row.name) not in same] or found
 
 
 def _add_region(

@@ -25,6 +25,8 @@ from parity.comparison.graphs.structure import (
 )
 from parity.comparison.graphs.weights import transfer_weights
 from parity.errors import ParityError
+from parity.explain.proof import tables
+from parity.explain.proof.arithmetic import Change, Operand, read_change
 from parity.explain.proof.exchanges import Exchange, find_exchange
 from parity.explain.proof.movements import Chain, Movement, Places, code_ends, read_places
 from parity.explain.proof.region import (
@@ -235,7 +237,10 @@ def _search_row(
     most = min(MAX_MOVEMENTS, _count_rounds(state.reference.graph))
     movements = _MovementRuns(runs, name, row.name, sides[name], sides[subject], most)
     evaluate = partial(_evaluate, sides[name], weights[0])
-    walk = RegionWalk(sides[name], sides[subject], matches, compare, groups, movements, evaluate)
+    walk = RegionWalk(
+        sides[name], sides[subject], matches, compare, groups, movements, evaluate,
+        compare.read_change,
+    )  # fmt: skip
     movements.walk = walk
     actual = [known[row.name] for known in values[subject]]
 
@@ -270,6 +275,8 @@ def _search_row(
             if max(measure(outputs)) <= each.limit:
                 statement = exchange.describe(has_own_weights=True)
                 return RegionProof((statement,), outputs[0], method)
+    if walk.differs_behind_mask():
+        return RegionProof((), actual[0], _BY_INPUTS.format(inputs=inputs), is_measured=False)
     for edits in walk.list_hypotheses():
         statements = [describe_difference(walk, edit) for edit in edits]
         if any(statement is None for statement in statements):
@@ -530,6 +537,35 @@ class _Comparison:
         ]
         return found + compare_constants(first, second) + self._compare_tables(first, second)
 
+    def read_change(self, side: int, node: Node) -> Change | None:
+        """Return what an operation of either side does to one tensor with a constant."""
+        region = (self.reference, self.subject)[side]
+        output = region.values[0].get(node.outputs[0]) if node.outputs else None
+        if output is None:
+            return None
+        operands = [Operand(t, region.values[0].get(t)) for t in node.inputs]
+        places = {*node.constants, *node.constant_ids}
+        for place in sorted(places, key=lambda each: (not each.isdigit(), each)):
+            values = self._find_constant(region, self.weights[side], node, place)
+            operands.insert(int(place) if place.isdigit() else len(operands), Operand("", values))
+        known = {*places, *(str(each.get("parameter")) for each in node.constants.values()
+                            if isinstance(each, dict))}  # fmt: skip
+        for each in node.parameters:
+            if each.role not in known and each.name not in known:
+                value = self.weights[side].get(each.name)
+                operands.append(Operand("", None if value is None else np.asarray(value)))
+        return read_change(node, operands, output.shape)
+
+    def _find_constant(
+        self, region: Region, weights: Mapping[str, Array], node: Node, place: str
+    ) -> Array | None:
+        """Return a table or a number that an operation reads at a place."""
+        known = self._find_table(region, weights, node, place)
+        value = node.constants.get(place)
+        if known is None and value is not None and not isinstance(value, dict):
+            known = np.asarray(value, np.float64)
+        return known
+
     def _compare_tables(self, first: Node, second: Node) -> list[SettingDifference]:
         found = []
         places = [each.constants.keys() | each.constant_ids.keys() for each in (first, second)]
@@ -554,16 +590,20 @@ class _Comparison:
 
 def _compare_table(wanted: Array, own: Array) -> list[SettingDifference]:
     """Return how a table of constants differs, in the order of its axes that is the nearest."""
-    tables = [rearrange(own, order, wanted.shape)
+    turned = [rearrange(own, order, wanted.shape)
               for order in list_arrangements(own.shape, wanted.shape)]  # fmt: skip
-    if not tables or any(agree(wanted, table) for table in tables):
+    if not turned or any(agree(wanted, table) for table in turned):
         return []
-    table = min(tables, key=lambda each: float(np.abs(each - wanted).sum()))
+    table = min(turned, key=lambda each: float(np.abs(each - wanted).sum()))
     wrong = np.argwhere(~np.isclose(table, wanted, rtol=1e-5, atol=0.0))
     at = tuple(int(index) for index in wrong[0])
     name = f"the value at {list(at)} of the table of constants"
     if len(wrong) == 1:
         return [SettingDifference(name, f"{table[at]:g}", f"{wanted[at]:g}")]
+    relation = tables.compare(before=wanted, after=table)
+    if relation.kind is not tables.Change.OTHER:
+        text, remedy = tables.describe(relation, "the table of constants")
+        return [SettingDifference(name, "", "", remedy, text)]
     # To set the one that is shown would leave the others.
     expected = f"{wanted[at]:g} ({len(wrong)} of {wanted.size} values differ)"
     remedy = "use the table of constants of the reference"

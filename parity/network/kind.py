@@ -218,6 +218,8 @@ class Kind:
     """Whether it adds its inputs, a number or a weight."""
     factor: bool = False
     """Whether a number among its inputs is a factor, and not an offset."""
+    selects: bool = False
+    """Whether it gives each value of its second or third input, as the first one says."""
     python_operator: str = ""
     """Python's operator that computes it of two tensors, `+`; empty where there is none."""
     torch_method: bool = False

@@ -27,6 +27,7 @@ from tests.explain.samples import draw, failing_layer, pointwise
 FLOOR = Floor(1e-7, 1e-6, 1, 1.0)
 GIVEN = draw(2, 6, 6, seed=3)
 OTHER = draw(2, 6, 6, seed=4)
+GAIN = draw(6, seed=9)
 
 
 def node(name, kind, *inputs, constants=None, weights=(), **hyper):
@@ -297,16 +298,93 @@ def test_a_difference_is_found_before_what_is_written_in_two_ways():
     )
 
 
-def test_of_arithmetic_with_a_table_no_operation_is_said_to_be_another():
-    """It may be the same one, of a table with other numbers or another sign."""
-    reference = [node("a", "layer_scale", "x", weights={"gamma": "g"}), node("out", "exp", "a")]
-    subject = [node("a", "multiply", "x", constants={"1": 2.0}), node("out", "exp", "a")]
-    form, text = stated(reference, subject)
-    assert (form, text) == (
-        DifferenceType.OTHER,
-        "`multiply` with 2 (a.py:1) gives other values than `layer scale` (a.py:1) of the same "
-        "inputs; its constants may be others",
-    )
+@pytest.mark.parametrize(
+    ("reference", "subject", "text"),
+    [
+        ({"kind": "layer_scale", "weights": {"gamma": "g"}},
+         {"kind": "multiply", "constants": {"1": (2.0 * GAIN).tolist()}},
+         "The constant is 2 times the reference's, in `multiply` (a.py:1)"),
+        ({"kind": "bias_add", "weights": {"bias": "g"}},
+         {"kind": "sub", "constants": {"1": GAIN.tolist()}},
+         "The constant is subtracted, not added, in `sub` (a.py:1)"),
+        ({"kind": "layer_scale", "weights": {"gamma": "g"}},
+         {"kind": "div", "constants": {"1": GAIN.tolist()}},
+         "The constant is a divisor, not a factor, in `div` (a.py:1)"),
+        ({"kind": "bias_add", "weights": {"bias": "g"}},
+         {"kind": "sub", "constants": {"1": (-GAIN[[1, 0, 2, 3, 5, 4]]).tolist()}},
+         "The constant has another order: 1, 0, 2, 3, 5, 4 of axis 0, not 0, 1, 2, 3, 4, 5, in "
+         "`sub` (a.py:1)"),
+    ],
+)  # fmt: skip
+def test_arithmetic_with_a_constant_is_compared_however_it_is_written(reference, subject, text):
+    """A difference is a sum with the negative: what differs is said of the constants."""
+    sides = [[node("a", each.pop("kind"), "x", **each), node("out", "exp", "a")]
+             for each in (dict(reference), dict(subject))]  # fmt: skip
+    assert stated(*sides) == (DifferenceType.SETTING, text)
+
+
+def test_arithmetic_with_the_same_constant_is_passed_by():
+    reference = [EXP, node("a", "layer_scale", "exp", weights={"gamma": "g"}),
+                 node("out", "exp", "a")]  # fmt: skip
+    inverse = {"1": (1.0 / GAIN).tolist()}
+    subject = [node("e", "sin", "x"), node("a", "div", "e", constants=inverse),
+               node("out", "exp", "a")]  # fmt: skip
+    assert stated(reference, subject) == (
+        DifferenceType.OTHER, "It computes `sin` (e.py:1), not `exp` (exp.py:1)"
+    )  # fmt: skip
+
+
+TRIL = np.tri(6)
+
+
+def hide(name, tensor, visible, *, flipped=False, number=-1e9):
+    """Return what shows a tensor where `visible`, in either order of the two values."""
+    table = (1.0 - visible if flipped else visible).tolist()
+    places = {"0": table, "1" if flipped else "2": number}
+    return node(name, "where", tensor, constants=places)
+
+
+@pytest.mark.parametrize(
+    ("visible", "text"),
+    [
+        (TRIL[::-1], "hides 15 of 36 pairs of query and key, where the reference hides later keys"),
+        (1.0 - TRIL, "hides 21 of 36 pairs of query and key, where the reference hides later keys"),
+        (TRIL.T, "hides 15 of 36 pairs of query and key, where the reference hides later keys"),
+    ],
+)
+def test_another_mask_before_a_softmax(visible, text):
+    """It is written with the two values exchanged, and another number."""
+    reference = [hide("mask", "x", TRIL), node("soft", "softmax", "mask", axis=2),
+                 node("out", "exp", "soft")]  # fmt: skip
+    subject = [hide("m", "x", visible, flipped=True, number=-1e4),
+               node("soft", "softmax", "m", axis=2), node("out", "exp", "soft")]  # fmt: skip
+    form, found = stated(reference, subject)
+    assert form is DifferenceType.SETTING
+    assert f"The mask {text}, in `where`" in found
+
+
+def test_a_mask_that_is_written_otherwise_is_no_difference():
+    """What differs stands before it."""
+    reference = [EXP, hide("mask", "exp", TRIL), node("soft", "softmax", "mask", axis=2),
+                 node("out", "exp", "soft")]  # fmt: skip
+    subject = [node("e", "sin", "x"), hide("m", "e", TRIL, flipped=True, number=-1e4),
+               node("soft", "softmax", "m", axis=2), node("out", "exp", "soft")]  # fmt: skip
+    assert stated(reference, subject) == (
+        DifferenceType.OTHER, "It computes `sin` (e.py:1), not `exp` (exp.py:1)"
+    )  # fmt: skip
+
+
+def test_a_row_that_hides_the_same_by_another_number_is_no_difference():
+    reference = [hide("out", "x", TRIL, number=-np.inf), node("s", "softmax", "out", axis=2)]
+    subject = [hide("out", "x", TRIL, flipped=True), node("s", "softmax", "out", axis=2)]
+    proof, _ = explain(reference, subject)
+    assert proof is not None
+    assert proof.statements == ()
+    # What reads the numbers themselves is not right with others.
+    for each in (reference, subject):
+        each[1] = node("s", "exp", "out")
+    proof, _ = explain(reference, subject)
+    assert proof is None or proof.statements
 
 
 def test_the_last_of_two_equal_operations_is_left_out():

@@ -56,6 +56,15 @@ def split_added(tensor: Array) -> Added:
     return Added(visible, np.where(visible, tensor, 0.0))
 
 
+def hides(number: float, seen: Array) -> bool:
+    """Return whether a number in the place of scores hides them, beside those that are seen."""
+    finite = seen[np.isfinite(seen)]
+    if not finite.size:
+        return False
+    spread = float(np.ptp(finite))
+    return float(finite.min()) - number >= max(_LEAST_GAP, _GAP_OVER_SPREAD * spread)
+
+
 def read_added(layer: Layer) -> Added:
     """Return the mask and the bias of attention, a causal mask included."""
     found = Added(np.ones((1, 1), bool), np.zeros((1, 1)))

@@ -71,6 +71,7 @@ class RegionProof:
     """The differences of a region that were proved, and what the reference gives with them."""
 
     statements: tuple[DifferenceText, ...]
+    """None where the row differs in nothing that is read of it."""
     output: Array
     method: str
     """How they were proved, as the beginning of a sentence."""
@@ -117,12 +118,12 @@ def describe_difference(walk: RegionWalk, edit: Substitution) -> DifferenceText 
         found = _describe_single(walk, reference.nodes[0], subject.nodes[0])
         if found is not None:
             return found
-        if have_same_kind(reference.nodes[0], subject.nodes[0]):
+        if walk.have_same_form(reference.nodes[0], subject.nodes[0]):
             parts = _describe_exchanged_parts(walk, edit)
             if parts is not None:
                 return parts
             nodes = reference.nodes[0], subject.nodes[0]
-            if walk.compare(*nodes):
+            if walk.find_differences(*nodes):
                 return None
             return (
                 _describe_inputs(walk, *nodes)
@@ -267,7 +268,7 @@ def _are_reordered(walk: RegionWalk, one: str, other: str) -> bool:
 
 def _may_differ_inside(walk: RegionWalk, first: Node, second: Node) -> bool:
     """Return whether two operations of one kind may differ by themselves, as two products may."""
-    if OPAQUE in (first.kind, second.kind) or walk.compare(first, second):
+    if OPAQUE in (first.kind, second.kind) or walk.find_differences(first, second):
         return True
     return any(each.parameters or each.constants or each.constant_ids for each in (first, second))
 
@@ -279,8 +280,8 @@ def _is_end_of(ends: Sequence[str], shared: Collection[str]) -> bool:
 def _describe_single(walk: RegionWalk, first: Node, second: Node) -> DifferenceText | None:
     """Return how one operation differs from another."""
     where = name_operation(second)
-    if have_same_kind(first, second):
-        differences = walk.compare(first, second)
+    if walk.have_same_form(first, second):
+        differences = walk.find_differences(first, second)
         if not differences or walk.pair_differing_inputs(first, second) != []:
             # Which of the settings and the inputs it is, is not known.
             return None
@@ -319,7 +320,7 @@ def _has_table(node: Node) -> bool:
 def _describe_differences(node: Node, differences: Sequence[SettingDifference]) -> DifferenceText:
     """Return the settings in which an operation of the subject differs."""
     where = name_operation(node)
-    texts = _join([f"{e.name} is {e.value}, not {e.expected}" for e in differences])
+    texts = _join([e.text or f"{e.name} is {e.value}, not {e.expected}" for e in differences])
     remedy = _join([e.remedy or f"set {e.name} to {e.expected}" for e in differences])
     text = f"{texts}, in {where}"
     return DifferenceText(DifferenceType.SETTING, text[:1].upper() + text[1:], f"{where}: {remedy}")
@@ -463,7 +464,9 @@ def _describe_operation_order(
     left = list(chains[0])
     for node in chains[1]:
         same = [
-            each for each in left if have_same_kind(each, node) and not walk.compare(each, node)
+            each
+            for each in left
+            if have_same_kind(each, node) and not walk.find_differences(each, node)
         ]
         if len(same) != 1:
             return None
