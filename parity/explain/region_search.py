@@ -15,7 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.comparison.graphs.layout import channels_first, move_channels_first
+from parity.comparison.graphs.layout import (
+    channels_first,
+    list_own_axes,
+    move_channels_first,
+    restore_axes_of,
+)
 from parity.comparison.graphs.points import GraphRow
 from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import (
@@ -530,8 +535,13 @@ class _Comparison:
             move_channels_first(graph, node, infer_axes(graph))
             for graph, node in zip(graphs, (first, second), strict=True)
         ]
+        own = list_own_axes(graphs[1], second, infer_axes(graphs[1]))
         found = [
-            SettingDifference(name, str(value), str(expected))
+            SettingDifference(
+                name,
+                str(restore_axes_of(name, value, own)),
+                str(restore_axes_of(name, expected, own)),
+            )
             for name, expected, value in compare_settings(*moved)
             if name not in TRAINING_ONLY
         ]

@@ -46,6 +46,8 @@ class Change:
     """The constant as it is written."""
     is_inverse: bool = False
     """Whether it is subtracted, or divided by."""
+    is_table: bool = False
+    """Whether it has several values."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def read_change(node: Node, operands: Sequence[Operand], shape: tuple[int, ...])
         return None
     inverse = (-written if is_sum else 1.0 / written) if is_inverse else written
     form = Form.SUM if is_sum else Form.PRODUCT
-    return Change(form, tensor, inverse, written, is_inverse)
+    return Change(form, tensor, inverse, written, is_inverse, constant.size > 1)
 
 
 def _read_selection(operands: Sequence[Operand], shape: tuple[int, ...]) -> Change | None:
@@ -130,7 +132,7 @@ def _read_added_mask(operands: Sequence[Operand], shape: tuple[int, ...]) -> Cha
 
 def _mask(tensor: str, shown: NDArray[np.bool_]) -> Change:
     values = shown.astype(np.float64)
-    return Change(Form.MASK, tensor, values, values)
+    return Change(Form.MASK, tensor, values, values, is_table=True)
 
 
 def has_other_constant(wanted: Change, own: Change, order: Sequence[int] | None) -> bool:

@@ -90,6 +90,9 @@ def describe_difference(walk: RegionWalk, edit: Substitution) -> DifferenceText 
         movement = walk.find_movement(edit)
         if movement is not None:
             return _describe_movement(walk, [movement])
+    mask = _describe_mask(walk, edit)
+    if mask is not None:
+        return mask
     if max(len(reference.nodes), len(subject.nodes)) > MAX_NAMED:
         return None
     if not subject.nodes and not reference.nodes:
@@ -132,6 +135,29 @@ def describe_difference(walk: RegionWalk, edit: Substitution) -> DifferenceText 
                 or _describe_computed_operand(*nodes)
             )
     return _describe_operations(walk, edit, reference, subject)
+
+
+def _describe_mask(walk: RegionWalk, edit: Substitution) -> DifferenceText | None:
+    """Return that one side alone hides values of a tensor that both have.
+
+    What the mask is computed of may be elsewhere on the other side.
+    """
+    wanted, own = walk.find_mask(0, edit.reference), walk.find_mask(1, edit.subject)
+    before = walk.find_reader(edit.subject)
+    where = "" if before is None else f" before {name_operation(before)}"
+    if wanted is not None and edit.subject in walk.matches.to_subject.get(wanted[1], ()):
+        return DifferenceText(
+            DifferenceType.LEFT_OUT,
+            f"The mask {name_operation(wanted[0])} is left out{where}",
+            f"apply {_word(wanted[0])}{where}",
+        )
+    if own is not None and edit.reference in walk.matches.to_reference.get(own[1], ()):
+        return DifferenceText(
+            DifferenceType.ADDED,
+            f"It also computes the mask {name_operation(own[0])}",
+            f"leave out {name_operation(own[0])}",
+        )
+    return None
 
 
 def _differ_by_settings(walk: RegionWalk, reference: Fragment, subject: Fragment) -> bool:

@@ -31,6 +31,7 @@ from parity.explain.proof.region import (
 )
 from parity.network import kinds
 from parity.network.graph import OPAQUE, Node
+from parity.network.kind import tuples_to_lists
 
 MAX_EDITS = 4
 """The differences of one row up to which they are told apart."""
@@ -282,19 +283,30 @@ class RegionWalk:
     def _read_changes(self, first: Node, second: Node) -> tuple[Change, Change] | None:
         """Return what two operations do to one tensor, if that is one form in two ways of writing.
 
-        Those of one kind are compared by their settings, but for masks.
+        Numbers of operations of one kind are compared as settings.
         """
-        found = []
-        for side, node in enumerate((first, second)):
-            if (side, node.id) not in self._changes:
-                self._changes[side, node.id] = self.read_change(side, node)
-            found.append(self._changes[side, node.id])
-        one, other = found
+        one, other = self._read_change(0, first), self._read_change(1, second)
         if one is None or other is None or one.form is not other.form:
             return None
-        if have_same_kind(first, second) and one.form is not Form.MASK:
+        if have_same_kind(first, second) and not (one.is_table and other.is_table):
             return None
         return one, other
+
+    def find_mask(self, side: int, tensor: str) -> tuple[Node, str] | None:
+        """Return what hides values of a tensor of the reference, 0, or of the subject, 1, and that.
+
+        As the operation that makes `tensor`, and the tensor that it hides values of.
+        """
+        node = (self.reference, self.subject)[side].find_producer(tensor)
+        change = None if node is None else self._read_change(side, node)
+        if node is None or change is None or change.form is not Form.MASK:
+            return None
+        return node, change.tensor
+
+    def _read_change(self, side: int, node: Node) -> Change | None:
+        if (side, node.id) not in self._changes:
+            self._changes[side, node.id] = self.read_change(side, node)
+        return self._changes[side, node.id]
 
     def _compare(self, wanted: Change, own: Change) -> list[SettingDifference]:
         order = self.matches.find_order(wanted.tensor, own.tensor)
@@ -621,6 +633,8 @@ def _changes_values(region: Region, node: Node) -> bool:
 def keeps_values(node: Node) -> bool:
     """Return whether an operation only gives its one input another shape or other axes."""
     kind = kinds.properties(node.kind)
+    if any(each != [0, 0] for each in tuples_to_lists(node.hyper.get("padding", ()))):
+        return False
     return len(node.inputs) == 1 and (kind.passive or kind.returns_input or node.kind == "expand")
 
 

@@ -428,8 +428,9 @@ def try_candidates(failing: FailingLayer, candidates: tuple[Candidate, ...]) -> 
             if layer.output_transforms and limit < alone <= MAX_PROPAGATION * limit:
                 floor = _propagate_floor(layer, output, failing.floor)
                 after = _error_in_floors(failing, output, floor)
-    except (ValueError, IndexError, KeyError):
-        # The change does not fit this layer: the transpose of a matrix that is not square, say.
+    except (ValueError, IndexError, KeyError, TypeError):
+        # The change does not fit this layer: the transpose of a matrix that is not square, say, or
+        # an operator of two inputs in the place of one of one.
         return None
     return Attempt(candidates, after, alone, output.shape != failing.expected.shape)
 
