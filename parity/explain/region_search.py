@@ -46,6 +46,7 @@ from parity.explain.proof.region_statements import (
     RegionProof,
     compare_constants,
     describe_difference,
+    describe_opposite,
 )
 from parity.explain.proof.region_walk import Fragment, RegionWalk, SettingDifference, Substitution
 from parity.explain.proof.search import measure_in_floors
@@ -65,6 +66,9 @@ MAX_ROUNDS = 8
 MAX_MOVEMENTS = 4
 """The times that one row is run with numbers in the place of values, on both sides."""
 
+MAX_OPPOSITES = 6
+"""The operations of one row whose opposites are tried in the subject."""
+
 MAX_ROWS = 16
 """The rows of one subject that are looked at."""
 
@@ -79,6 +83,7 @@ MAX_RUN_VALUES = 1 << 29
 
 _BY_RUN = "With this difference made in the reference, on {inputs}"
 _BY_ORDER = "With the two exchanged in the reference, on {inputs}"
+_BY_OPPOSITE = "With that in its place it gives the reference's output, on {inputs}"
 _BY_INPUTS = "Given the reference's inputs it gives another output, on {inputs}"
 
 
@@ -320,7 +325,56 @@ def _search_row(
         return RegionProof(
             tuple(sentences[edit] for edit in kept), outputs[0], _BY_RUN.format(inputs=inputs)
         )
+    wanted_outputs = [known[row.name] for known in values[name] if row.name in known]
+    if len(wanted_outputs) < INPUTS:
+        return None
+    proof = _find_opposite(runs, walk, each, wanted_outputs, _BY_OPPOSITE.format(inputs=inputs))
+    return None if proof is None else replace(proof, output=actual[0])
+
+
+def _find_opposite(
+    runs: RegionRuns, walk: RegionWalk, each: RegionRow, wanted: Outputs, method: str
+) -> RegionProof | None:
+    """Return the arithmetic of the subject whose opposite gives the reference's output, if any.
+
+    The two sides may be written so differently that no other of their tensors are the same: a
+    complex product, and its parts. The subject is run with the opposite in the operation's place.
+    """
+    whole = Substitution(walk.reference.output, walk.subject.output)
+    tried = 0
+    for node in walk.read_fragments(whole)[1].nodes:
+        kind = kinds.properties(node.kind)
+        sign = _OPPOSITES.get(kind.python_operator, "")
+        named = (k for k in kinds.registry().values() if k.python_operator == sign)
+        opposite = next(named, None)
+        if opposite is None or len(node.inputs) != 2 or not sign:
+            continue
+        orders = [(0, 1)] if kind.ordered else [(0, 1), (1, 0)]
+        for order in orders:
+            changed = []
+            for values in walk.subject.values:
+                operands = [values[node.inputs[at]] for at in order if node.inputs[at] in values]
+                if len(operands) == 2:
+                    with np.errstate(all="ignore"):
+                        changed.append(kinds.evaluate(opposite.name, operands, {}, {}))
+            if len(changed) < INPUTS or tried >= MAX_OPPOSITES:
+                continue
+            tried += 1
+            try:
+                found = runs.read(runs.subject, (), {node.outputs[0]: changed})
+            except ParityError:
+                continue
+            outputs = [values[each.row.name] for values in found if each.row.name in values]
+            if len(outputs) == INPUTS and all(
+                measure_in_floors(own, output, each.floor, each.limit) <= each.limit
+                for own, output in zip(outputs, wanted, strict=True)
+            ):
+                statement = describe_opposite(node, opposite.name)
+                return RegionProof((statement,), outputs[0], method, is_measured=False)
     return None
+
+
+_OPPOSITES = {"+": "-", "-": "+", "*": "/", "/": "*"}
 
 
 def find_turn(point: TensorPoint, shape: tuple[int, ...]) -> Callable[[Array], Array] | None:

@@ -334,6 +334,35 @@ def test_arithmetic_with_the_same_constant_is_passed_by():
     )  # fmt: skip
 
 
+def test_a_sign_is_found_where_the_sides_share_no_other_tensor(monkeypatch):
+    """x² - z² is (x + z)(x - z): the subject is run with the opposite of one of its operations."""
+    reference = [node("p", "square", "x"), node("q", "square", "z"), node("out", "sub", "p", "q")]
+    subject = [node("a", "add", "x", "z"), node("b", "add", "x", "z"),
+               node("out", "multiply", "a", "b")]  # fmt: skip
+    assert stated(reference, subject) == (
+        DifferenceType.OTHER,
+        "It computes `add` (a.py:1), where the reference's output needs `sub`",
+    )
+    monkeypatch.setattr(region_search, "MAX_OPPOSITES", 0)
+    assert explain(reference, subject)[0] is None
+
+
+def test_no_opposite_is_said_that_does_not_give_the_reference_output():
+    reference = [node("p", "square", "x"), node("q", "abs", "z"), node("out", "sub", "p", "q")]
+    subject = [node("a", "add", "x", "z"), node("b", "add", "x", "z"),
+               node("out", "multiply", "a", "b")]  # fmt: skip
+    assert explain(reference, subject)[0] is None
+
+
+def test_scores_are_not_the_same_since_a_mask_is_large():
+    """What hides scores by a large negative number says nothing of the rounding of the rest."""
+    scores = draw(2, 6, 6, seed=11).astype(float)
+    mask = np.where(TRIL != 0, 0.0, -1e9)
+    assert not region.agree(scores + mask, 0.5 * scores + mask)
+    assert region.agree(scores + mask, scores * (1 + 1e-6) + mask)
+    assert region.agree(1e6 * scores, 1e6 * scores + 1.0)
+
+
 TRIL = np.tri(6)
 
 

@@ -160,6 +160,17 @@ def _describe_mask(walk: RegionWalk, edit: Substitution) -> DifferenceText | Non
     return None
 
 
+def describe_opposite(node: Node, opposite: str) -> DifferenceText:
+    """Return that an operation of the subject should be its opposite, a kind."""
+    where = name_operation(node)
+    word = kinds.get(opposite).phrase or opposite
+    return DifferenceText(
+        DifferenceType.OTHER,
+        f"It computes {where}, where the reference's output needs `{word}`",
+        f"{where}: use `{word}`",
+    )
+
+
 def _differ_by_settings(walk: RegionWalk, reference: Fragment, subject: Fragment) -> bool:
     """Return whether both sides are one operation of one kind, with other settings."""
     if not len(reference.nodes) == len(subject.nodes) == 1:
