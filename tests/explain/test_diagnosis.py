@@ -260,6 +260,19 @@ def test_one_layer_for_two_of_the_reference_is_said_with_both_places():
     assert "map weights" not in found.remedy
 
 
+def test_no_number_is_fitted_to_the_rounding_that_a_cause_leaves(monkeypatch):
+    """A sum of more terms rounds more: what it leaves above the limit is no factor."""
+    data = draw(3, 4, 5, 6, seed=7).astype(float)
+    layer = Layer("l2_normalize", (data,), {"axes": [1], "epsilon": 1e-12})
+    changed = evaluate(layer.with_hyper(axes=[2]))
+    made = failing_layer(layer, changed * (1 + 3e-7), subject="keras")
+    found = diagnosis.explain_layer(made)
+    assert found.proof is None
+    assert "setting" in {each.cause for each in found.closest[0].candidates}
+    monkeypatch.setattr(search, "MAX_ROUNDING", 0.0)
+    assert diagnosis.explain_layer(made).proof is not None
+
+
 def test_other_axes_that_the_subject_states_nowhere():
     """It writes the operation as several: the axes are those of its own language."""
     data = draw(3, 4, 5, 6, seed=7).astype(float)

@@ -20,7 +20,7 @@ NAME = "setting"
 _COVERED = frozenset(
     {"stride", "dilation", "padding", "epsilon", "ceil", "negative_slope", "alpha",
         "slope", "approximate",
-     "bias", "quantized", "causal"}
+     "bias", "quantized", "causal", "count_padding"}
 )  # fmt: skip
 """Hyperparameters with a cause of their own."""
 
@@ -28,7 +28,7 @@ _WITHOUT_EFFECT = frozenset({"in", "out", "units", "activation", "size"})
 """What the shapes of weights and outputs state, and activations, which are operations."""
 
 
-MOST_AXES = 12
+MOST_AXES = 14
 """The choices of axes that are tried where the subject states none."""
 
 
@@ -79,11 +79,13 @@ def _propose(
 
 
 def _list_other_axes(failing: FailingLayer, name: str, wanted: Any) -> Iterator[Any]:
-    """Yield other axes than the reference's, as many of them."""
+    """Yield other axes than the reference's, as many of them first."""
     rank = failing.reference_layer.data.ndim
     if name == "axis" and isinstance(wanted, int):
         yield from (axis for axis in range(rank) if axis != wanted % rank)
     elif name == "axes" and isinstance(wanted, list | tuple) and len(wanted) < rank:
         own = tuple(sorted(int(axis) % rank for axis in wanted))
-        yield from (list(each) for each in itertools.combinations(range(rank), len(own))
-                    if each != own)  # fmt: skip
+        counts = sorted(range(1, rank), key=lambda count: abs(count - len(own)))
+        for count in counts:
+            every = itertools.combinations(range(rank), count)
+            yield from (list(each) for each in every if each != own)
