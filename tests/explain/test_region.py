@@ -694,8 +694,8 @@ EXP_C = node("out", "exp", "c")
         (
             [node("j", "concat", "x", "z", axis=2), node("out", "exp", "j")],
             [node("j", "concat", "z", "x", axis=2), node("out", "exp", "j")],
-            "the value at [0, 0, 0] is that at [0, 0, 0] of the input `z` of the reference, not "
-            "that at [0, 0, 0] of the input `x` of the reference",
+            "`concat` (j.py:1) joins its inputs in another order than `concat` (j.py:1): the input "
+            "`z`, the input `x`, where the reference has the input `x`, the input `z`",
         ),
     ],
 )  # fmt: skip

@@ -86,6 +86,9 @@ def describe_difference(walk: RegionWalk, edit: Substitution) -> DifferenceText 
     if edit.pieces:
         return _describe_pieces(walk, edit)
     reference, subject = walk.read_fragments(edit)
+    exchanged = _describe_exchanged_inputs(walk, reference, subject)
+    if exchanged is not None:
+        return exchanged
     if reference.nodes and subject.nodes and not _differ_by_settings(walk, reference, subject):
         movement = walk.find_movement(edit)
         if movement is not None:
@@ -135,6 +138,37 @@ def describe_difference(walk: RegionWalk, edit: Substitution) -> DifferenceText 
                 or _describe_computed_operand(*nodes)
             )
     return _describe_operations(walk, edit, reference, subject)
+
+
+def _describe_exchanged_inputs(
+    walk: RegionWalk, reference: Fragment, subject: Fragment
+) -> DifferenceText | None:
+    """Return that one operation joins the same tensors in another order."""
+    if not len(reference.nodes) == len(subject.nodes) == 1:
+        return None
+    first, second = reference.nodes[0], subject.nodes[0]
+    if not have_same_kind(first, second) or not kinds.properties(first.kind).ordered:
+        return None
+    pairs = walk.pair_differing_inputs(first, second) or []
+    left = [other for _, other in pairs]
+    for one, _ in pairs:
+        partner = next((o for o in left if o in walk.matches.to_subject.get(one, ())), None)
+        if partner is None:
+            return None
+        left.remove(partner)
+    if len(pairs) < 2:
+        return None
+    own, wanted = (
+        ", ".join(name_tensor(region.graph, each) for each in node.inputs)
+        for region, node in ((walk.subject, second), (walk.reference, first))
+    )
+    where = name_operation(second)
+    return DifferenceText(
+        DifferenceType.PLACES,
+        f"{where} joins its inputs in another order than {name_operation(first)}: {own}, where the "
+        f"reference has {wanted}",
+        f"{where}: join its inputs in the reference's order",
+    )
 
 
 def _describe_mask(walk: RegionWalk, edit: Substitution) -> DifferenceText | None:

@@ -59,6 +59,9 @@ _FEWEST_VALUES = 8
 _MOST_LISTED = 8
 """The length of an axis up to which the order of its entries is listed."""
 
+_ITS_ORDER = "the reference's"
+"""The wanted order, where it is not listed."""
+
 _KNOWN_ANGLE = 0.02
 """The smallest angle per position that a table in float32 gives to four digits or so."""
 
@@ -119,7 +122,7 @@ def describe(relation: Relation, name: str) -> tuple[str, str]:
     if relation.kind is Change.ORDER:
         return (
             f"{name} has another order: {found}, not {wanted}",
-            f"order it as the reference does: {wanted}",
+            "order it as the reference does" + ("" if wanted == _ITS_ORDER else f": {wanted}"),
         )
     if relation.kind is Change.FACTOR:
         return f"{name} is {found} times the reference's", f"divide it by {found}"
@@ -306,7 +309,7 @@ def _find_order(first: Array, second: Array) -> Relation | None:
             continue
         length = first.shape[axis]
         if length > _MOST_LISTED:
-            return Relation(Change.ORDER, f"other places of axis {axis}", "the reference's")
+            return Relation(Change.ORDER, f"other places of axis {axis}", _ITS_ORDER)
         taken = np.empty(length, int)
         taken[orders[1]] = orders[0]
         found, wanted = (", ".join(map(str, each)) for each in (taken, range(length)))
@@ -323,7 +326,7 @@ def _find_other_places(first: Array, second: Array) -> Relation | None:
         or not np.isin(found, known).all()
     ):
         return None
-    return Relation(Change.ORDER, "the same values at other places", "the reference's")
+    return Relation(Change.ORDER, "the same values at other places", _ITS_ORDER)
 
 
 def _is_close(first: NDArray[Any], second: NDArray[Any], tolerance: float = _CLOSE) -> bool:
