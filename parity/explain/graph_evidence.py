@@ -13,7 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.comparison.graphs.isolation import criteria
-from parity.comparison.graphs.layout import channels_first, is_signal, move_channels_first
+from parity.comparison.graphs.layout import (
+    channels_first,
+    is_signal,
+    list_own_axes,
+    move_channels_first,
+)
 from parity.comparison.graphs.points import GraphRow
 from parity.comparison.graphs.reference_tensors import ReferenceTensors
 from parity.comparison.graphs.state import GraphState
@@ -83,7 +88,7 @@ class GraphEvidence:
         """Return a row's output with the axes that its operator gives."""
         graph = self.state.reference.graph
         is_turned = is_signal(graph, graph.by_id[row.node], infer_axes(graph))
-        return output.swapaxes(1, 2) if is_turned else output
+        return _turn_signal(output) if is_turned else output
 
     def build_statement(
         self, subject: str, row: GraphRow, floor: Floor, actual: Array
@@ -109,8 +114,10 @@ class GraphEvidence:
         floor = floor.for_precision(self.find_precision(subject, row.name))
         model = self.state.models[subject]
         own = main_node(model.graph, row.nodes.get(subject, ()))
+        own_axes: tuple[int, ...] = ()
         if own is not None:
             own = fold_padding(model.graph, own)
+            own_axes = list_own_axes(model.graph, own, infer_axes(model.graph))
             own = move_channels_first(model.graph, own, infer_axes(model.graph))
         return FailingLayer(
             row=Row(row.name, row.stage, row.kind, row.name, row.name, row.shape[1:]),
@@ -124,6 +131,7 @@ class GraphEvidence:
             is_opaque=is_opaque,
             subject_hyper=dict(own.hyper) if own is not None and own.kind == node.kind else {},
             label="" if own is None else f"{own.operation} `{locate(own)}`",
+            own_axes=own_axes,
         )
 
     def add_evidence(self, failing: FailingLayer, row: GraphRow) -> FailingLayer:
@@ -165,7 +173,23 @@ class GraphEvidence:
             misread_inputs=misread.find_inputs(node, own),
             misread_output=misread.find_output(node, own),
             computed_weights=self._find_computed_weights(subject, node, own),
+            shared_calls=self._find_shared_calls(subject, node, own),
+            place=own.source,
         )
+
+    def _find_shared_calls(self, subject: str, node: Node, own: Node) -> dict[str, str]:
+        """Return the rows that the subject computes with the same weights, the reference not."""
+        names, wanted = ({each.name for each in n.parameters} for n in (own, node))
+        graph, by_id = self.state.models[subject].graph, self.state.reference.graph.by_id
+        found = {}
+        for row in self.state.table.rows:
+            other = main_node(graph, row.nodes.get(subject, ()))
+            if other is None or not names or {each.name for each in other.parameters} != names:
+                continue
+            reference = {each.name for each in by_id[row.node].parameters}
+            if other.id != own.id and reference and not reference & wanted:
+                found[row.name] = other.source or locate(other)
+        return found
 
     def _find_computed_weights(self, subject: str, node: Node, own: Node) -> dict[str, Array]:
         """Return what a subject's operation reads as weights that either model computes."""
@@ -207,8 +231,8 @@ class GraphEvidence:
         )
         expected = self.reference_tensors[node.outputs[0]]
         if is_signal(reference, node, infer_axes(reference)):
-            inputs = tuple(each.swapaxes(1, 2) for each in inputs)
-            expected = expected.swapaxes(1, 2)
+            inputs = tuple(map(_turn_signal, inputs))
+            expected = _turn_signal(expected)
         if kinds.properties(node.kind).own_axes:
             restored = (
                 restore_axes(reference, t, a) for t, a in zip(node.inputs, inputs, strict=False)
@@ -254,7 +278,7 @@ class GraphEvidence:
         order = infer_axes(model.graph)
         own, inputs, constants = with_constants(model.graph, own, known, as_sum=as_sum)
         if is_signal(model.graph, own, order):
-            inputs = tuple(each.swapaxes(1, 2) for each in inputs)
+            inputs = tuple(map(_turn_signal, inputs))
         values = self.state.load_weights(subject)
         weights = _read_weights(own, values, known)
         moved = move_channels_first(model.graph, own, order)
@@ -454,6 +478,10 @@ class GraphEvidence:
             return None
         return replace(failing, reference_layer=layer, expected=expected)
 
+    def shape_of(self, subject: str, tensor: str) -> tuple[int, ...]:
+        """Return the shape of a subject's tensor in its own axes."""
+        return tuple(self.state.models[subject].graph.tensors[tensor].shape)
+
     def move_channels_first(self, subject: str, row: GraphRow, actual: Array) -> Array:
         """Return a subject's tensor of a row, in the axes of the comparison, channels first."""
         point, graph = row.tensors[subject], self.state.models[subject].graph
@@ -461,6 +489,41 @@ class GraphEvidence:
         for rearrangement in channels_first(infer_axes(graph).get(point.tensor, "")):
             array = rearrangement.apply(array)
         return np.asarray(array, np.float64)
+
+
+def crop_output(
+    evidence: GraphEvidence, subject: str, row: GraphRow, actual: Array
+) -> Array | None:
+    """Return what is read of a row that has another shape than the reference's, if that has its.
+
+    What pads on both sides and crops on one is written differently from what pads on one alone.
+    """
+    graph, reference = evidence.state.models[subject].graph, evidence.state.reference.graph
+    point, wanted = row.tensors[subject], reference.by_id[row.node].outputs[0]
+    readers = graph.consumers.get(point.tensor, ())
+    is_output = any(port.tensor == point.tensor for port in graph.outputs)
+    if not readers or is_output or wanted not in evidence.reference_tensors:
+        return None
+    shape = evidence.reference_tensors.shape(wanted)
+    if shape == actual.shape:
+        return None
+    found = []
+    for node in readers:
+        if len(node.inputs) != 1 or not kinds.properties(node.kind).moves_values:
+            return None
+        try:
+            own = np.asarray(point.invert(actual, graph.tensors[point.tensor].shape), np.float64)
+            output = point.apply(kinds.evaluate(node.kind, (own,), {}, node.hyper))
+        except (ValueError, KeyError, IndexError, TypeError):
+            return None
+        found.append(np.asarray(output))
+    is_one = all(np.array_equal(each, found[0]) for each in found)
+    return found[0] if is_one and found[0].shape == shape else None
+
+
+def _turn_signal(array: Array) -> Array:
+    """Return a signal with its channels and its times exchanged; a mean over time as it is."""
+    return array.swapaxes(1, 2) if array.ndim > 2 else array
 
 
 def _read_weights(

@@ -27,7 +27,13 @@ from parity.explain.cause import Cause
 from parity.explain.causes import rewired, wrong_tensor
 from parity.explain.findings import IsolatedFailure
 from parity.explain.folded_layers import describe_folded, find_folded, leave_out_folded
-from parity.explain.graph_evidence import MAX_VALUES, GraphEvidence, as_transform, may_read_turned
+from parity.explain.graph_evidence import (
+    MAX_VALUES,
+    GraphEvidence,
+    as_transform,
+    crop_output,
+    may_read_turned,
+)
 from parity.explain.graph_inputs import (
     fit,
     list_tensors_around,
@@ -69,6 +75,10 @@ MAX_VALUES_READ = 1 << 24
 MAX_STATED = 400
 """The number of failing layers of which that is tried which a subject states and which has been
 proved of another layer; it takes a small part of a search's time."""
+
+
+FAILED = "the search failed, which is a fault of parity"
+"""Why a row is not explained, where the search had an error of its own."""
 
 
 Failure = tuple[str, PointResult]
@@ -114,6 +124,9 @@ class GraphExplainer:
     notes: list[str] = field(default_factory=list)
     _proved: dict[str, set[str]] = field(default_factory=dict)
     """The causes that earlier rows of a subject have: what it states of these is tried first."""
+    cropped: set[tuple[str, str]] = field(default_factory=set)
+    """The subjects and rows that give more than the reference's values, which are all that is read
+    of them."""
     _searched: int = 0
     _known: int = 0
     """The failures around which the tensors are known, as the number of the first that is not."""
@@ -142,6 +155,11 @@ class GraphExplainer:
                 if result.floor is not None and row.name in readers[subject]:
                     actual = readers[subject].read(row.name)
                     floor = result.floor
+                    cropped = crop_output(self.evidence, subject, row, actual)
+                    if cropped is not None:
+                        actual = cropped
+                        if self._agrees(subject, row, floor, actual):
+                            self.cropped.add((subject, row.name))
                     found = self._explain_by_statement(subject, row, floor, actual)
                     if not found and is_searched:
                         try:
@@ -158,6 +176,11 @@ class GraphExplainer:
                         GraphFinding(subject, row, x_floor, *each) for each in found or [_UNKNOWN]
                     ]
         return findings
+
+    def _agrees(self, subject: str, row: GraphRow, floor: Floor, actual: Array) -> bool:
+        """Return whether a subject's output of a row is the reference's but for rounding."""
+        failing = self.evidence.build_statement(subject, row, floor, actual)
+        return failing is not None and not _differs(failing)
 
     def _read_tensors(self, failures: Sequence[Failure], number: int) -> None:
         """Make known what is around a failure and those behind it that may be searched too.
@@ -206,8 +229,7 @@ class GraphExplainer:
         try:
             yield
         except Exception as error:  # noqa: BLE001 - the others are explained
-            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-            self.notes.append(f"{row.name} of {subject} was not explained: {reason}")
+            self.notes.append(f"{row.name} of {subject} was not explained: {_find_reason(error)}")
 
     def _explain_row(
         self,
@@ -226,12 +248,10 @@ class GraphExplainer:
                 layer = explanation = None
         if explanation is None or explanation.proof is None:
             # A row's tensor is the reference's where an operation reads it.
-            known = {
-                **self.evidence.subject_tensors.get(subject, {}),
-                row.tensors[subject].tensor: self.evidence.move_channels_first(
-                    subject, row, actual
-                ),
-            }
+            known = dict(self.evidence.subject_tensors.get(subject, {}))
+            point = row.tensors[subject]
+            if actual.size == math.prod(self.evidence.shape_of(subject, point.tensor)):
+                known[point.tensor] = self.evidence.move_channels_first(subject, row, actual)
             inner = self._explain_inner(subject, row, known, elements)
             if layer is not None and not inner:
                 inner = self._explain_attention(layer, row, known, elements)
@@ -320,6 +340,13 @@ class GraphExplainer:
         return diagnosis.explain_layer(layer, elements=elements, add_weights=add_weights)
 
 
+def _find_reason(error: Exception) -> str:
+    """Return why a search ended, for a reader who does not know its code."""
+    if isinstance(error, ParityError):
+        return str(error).partition("\n")[0]
+    return FAILED
+
+
 def _read_attention(
     graph: Graph, nodes: Sequence[Node], tensors: Mapping[str, Array], apply: Transform
 ) -> Layer | None:
@@ -366,18 +393,17 @@ def explain_rows(
         read_tensors = partial(_read_tensors, state, runner, tensors, layers)
         explainer = GraphExplainer(GraphEvidence(state, tensors), read_tensors)
         findings = explainer.explain(failures, layers.captures)
-        findings = _explain_regions(explainer, runner, failures, layers, findings)
         left = len(failures) - len({(each.subject, each.row.name) for each in findings})
+        findings = _explain_regions(explainer, runner, failures, layers, findings)
         if left:
             notes.append(f"{left} more failing layers were not explained")
         notes += explainer.notes
         findings, folded = _leave_out_folded(state, findings)
         notes += folded
     except Exception as error:  # noqa: BLE001 - the verdict never depends on what explains it
-        reason = str(error).partition("\n")[0]
-        kind = "" if isinstance(error, ParityError) else f"{type(error).__name__}: "
-        note = f"the differences were not explained: {kind}{reason}"
+        note = f"the differences were not explained: {_find_reason(error)}"
         return Explained(found, (note,), is_complete=False)
+    # By their rows, within one rank.
     causes = sorted(describe(findings), key=partial(_rank, state))
     return Explained(
         (*found, *causes), tuple(notes), tuple(findings), is_complete=not explainer.notes
@@ -402,13 +428,16 @@ def _leave_out_folded(
     return found, describe_folded(folded, list(dict.fromkeys(each.subject for each in findings)))
 
 
-def _rank(state: GraphState, cause: Cause) -> tuple[bool, bool]:
-    """Return the place of a cause among the others: those of the user's own source come first.
+def _rank(state: GraphState, cause: Cause) -> tuple[bool, bool, bool]:
+    """Return the place of a cause among the others: what is proved comes first.
 
-    A tensor of another layer comes last: no table was given, and a pair was not found.
+    A tensor of another layer comes last: no table was given, and a pair was not found. That another
+    layer's tensor is read is no more certain than that an earlier layer has no cause, behind which
+    it may be a way of writing. Of two that are as certain, that of the user's own source is first.
     """
     is_export = bool(state.models[cause.subject].subject.exported_from)
-    return cause.cause == wrong_tensor.NAME, is_export
+    is_open = cause.cause in (messages.UNKNOWN, rewired.NAME)
+    return cause.cause == wrong_tensor.NAME, is_open, is_export
 
 
 def _explain_regions(
@@ -420,9 +449,10 @@ def _explain_regions(
 ) -> list[GraphFinding]:
     """Return findings with the operations that differ, where no cause was proved or only fitted.
 
-    What fails there is a note.
+    Rows that differ in nothing that is read of them are left out. What fails there is a note.
     """
     evidence, found = explainer.evidence, list(findings)
+    same = set(explainer.cropped)
     results = {(name, result.row): result for name, result in failures}
     for subject in dict.fromkeys(each.subject for each in findings):
         own = [at for at, each in enumerate(findings) if each.subject == subject]
@@ -444,13 +474,16 @@ def _explain_regions(
                 for row, proof in proofs.items():
                     floor, actual = results[subject, row].floor, reader.read(row)
                     at = places[row]
+                    if not proof.statements:
+                        same.add((subject, row))
+                        continue
                     is_order = all(each.form is DifferenceType.ORDER for each in proof.statements)
                     if floor is not None and (is_order or not _reads_another(found[at])):
                         found[at] = _add_region(evidence, found[at], floor, actual, proof)
         except Exception as error:  # noqa: BLE001 - the verdict never depends on what explains it
-            reason = str(error).partition("\n")[0]
+            reason = _find_reason(error)
             explainer.notes.append(f"the operations of {subject} were not compared: {reason}")
-    return found
+    return [each for each in found if (each.subject, each.row.name) not in same] or found
 
 
 def _add_region(

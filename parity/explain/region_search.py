@@ -15,7 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.comparison.graphs.layout import channels_first, move_channels_first
+from parity.comparison.graphs.layout import (
+    channels_first,
+    list_own_axes,
+    move_channels_first,
+    restore_axes_of,
+)
 from parity.comparison.graphs.points import GraphRow
 from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import (
@@ -25,6 +30,8 @@ from parity.comparison.graphs.structure import (
 )
 from parity.comparison.graphs.weights import transfer_weights
 from parity.errors import ParityError
+from parity.explain.proof import tables
+from parity.explain.proof.arithmetic import Change, Operand, read_change
 from parity.explain.proof.exchanges import Exchange, find_exchange
 from parity.explain.proof.movements import Chain, Movement, Places, code_ends, read_places
 from parity.explain.proof.region import (
@@ -39,6 +46,7 @@ from parity.explain.proof.region_statements import (
     RegionProof,
     compare_constants,
     describe_difference,
+    describe_opposite,
 )
 from parity.explain.proof.region_walk import Fragment, RegionWalk, SettingDifference, Substitution
 from parity.explain.proof.search import measure_in_floors
@@ -58,6 +66,9 @@ MAX_ROUNDS = 8
 MAX_MOVEMENTS = 4
 """The times that one row is run with numbers in the place of values, on both sides."""
 
+MAX_OPPOSITES = 6
+"""The operations of one row whose opposites are tried in the subject."""
+
 MAX_ROWS = 16
 """The rows of one subject that are looked at."""
 
@@ -72,6 +83,7 @@ MAX_RUN_VALUES = 1 << 29
 
 _BY_RUN = "With this difference made in the reference, on {inputs}"
 _BY_ORDER = "With the two exchanged in the reference, on {inputs}"
+_BY_OPPOSITE = "With that in its place it gives the reference's output, on {inputs}"
 _BY_INPUTS = "Given the reference's inputs it gives another output, on {inputs}"
 
 
@@ -235,7 +247,10 @@ def _search_row(
     most = min(MAX_MOVEMENTS, _count_rounds(state.reference.graph))
     movements = _MovementRuns(runs, name, row.name, sides[name], sides[subject], most)
     evaluate = partial(_evaluate, sides[name], weights[0])
-    walk = RegionWalk(sides[name], sides[subject], matches, compare, groups, movements, evaluate)
+    walk = RegionWalk(
+        sides[name], sides[subject], matches, compare, groups, movements, evaluate,
+        compare.read_change,
+    )  # fmt: skip
     movements.walk = walk
     actual = [known[row.name] for known in values[subject]]
 
@@ -270,6 +285,8 @@ def _search_row(
             if max(measure(outputs)) <= each.limit:
                 statement = exchange.describe(has_own_weights=True)
                 return RegionProof((statement,), outputs[0], method)
+    if walk.differs_behind_mask():
+        return RegionProof((), actual[0], _BY_INPUTS.format(inputs=inputs), is_measured=False)
     for edits in walk.list_hypotheses():
         statements = [describe_difference(walk, edit) for edit in edits]
         if any(statement is None for statement in statements):
@@ -308,7 +325,56 @@ def _search_row(
         return RegionProof(
             tuple(sentences[edit] for edit in kept), outputs[0], _BY_RUN.format(inputs=inputs)
         )
+    wanted_outputs = [known[row.name] for known in values[name] if row.name in known]
+    if len(wanted_outputs) < INPUTS:
+        return None
+    proof = _find_opposite(runs, walk, each, wanted_outputs, _BY_OPPOSITE.format(inputs=inputs))
+    return None if proof is None else replace(proof, output=actual[0])
+
+
+def _find_opposite(
+    runs: RegionRuns, walk: RegionWalk, each: RegionRow, wanted: Outputs, method: str
+) -> RegionProof | None:
+    """Return the arithmetic of the subject whose opposite gives the reference's output, if any.
+
+    The two sides may be written so differently that no other of their tensors are the same: a
+    complex product, and its parts. The subject is run with the opposite in the operation's place.
+    """
+    whole = Substitution(walk.reference.output, walk.subject.output)
+    tried = 0
+    for node in walk.read_fragments(whole)[1].nodes:
+        kind = kinds.properties(node.kind)
+        sign = _OPPOSITES.get(kind.python_operator, "")
+        named = (k for k in kinds.registry().values() if k.python_operator == sign)
+        opposite = next(named, None)
+        if opposite is None or len(node.inputs) != 2 or not sign:
+            continue
+        orders = [(0, 1)] if kind.ordered else [(0, 1), (1, 0)]
+        for order in orders:
+            changed = []
+            for values in walk.subject.values:
+                operands = [values[node.inputs[at]] for at in order if node.inputs[at] in values]
+                if len(operands) == 2:
+                    with np.errstate(all="ignore"):
+                        changed.append(kinds.evaluate(opposite.name, operands, {}, {}))
+            if len(changed) < INPUTS or tried >= MAX_OPPOSITES:
+                continue
+            tried += 1
+            try:
+                found = runs.read(runs.subject, (), {node.outputs[0]: changed})
+            except ParityError:
+                continue
+            outputs = [values[each.row.name] for values in found if each.row.name in values]
+            if len(outputs) == INPUTS and all(
+                measure_in_floors(own, output, each.floor, each.limit) <= each.limit
+                for own, output in zip(outputs, wanted, strict=True)
+            ):
+                statement = describe_opposite(node, opposite.name)
+                return RegionProof((statement,), outputs[0], method, is_measured=False)
     return None
+
+
+_OPPOSITES = {"+": "-", "-": "+", "*": "/", "/": "*"}
 
 
 def find_turn(point: TensorPoint, shape: tuple[int, ...]) -> Callable[[Array], Array] | None:
@@ -523,12 +589,46 @@ class _Comparison:
             move_channels_first(graph, node, infer_axes(graph))
             for graph, node in zip(graphs, (first, second), strict=True)
         ]
+        own = list_own_axes(graphs[1], second, infer_axes(graphs[1]))
         found = [
-            SettingDifference(name, str(value), str(expected))
+            SettingDifference(
+                name,
+                str(restore_axes_of(name, value, own)),
+                str(restore_axes_of(name, expected, own)),
+            )
             for name, expected, value in compare_settings(*moved)
             if name not in TRAINING_ONLY
         ]
         return found + compare_constants(first, second) + self._compare_tables(first, second)
+
+    def read_change(self, side: int, node: Node) -> Change | None:
+        """Return what an operation of either side does to one tensor with a constant."""
+        region = (self.reference, self.subject)[side]
+        output = region.values[0].get(node.outputs[0]) if node.outputs else None
+        if output is None:
+            return None
+        operands = [Operand(t, region.values[0].get(t)) for t in node.inputs]
+        places = {*node.constants, *node.constant_ids}
+        for place in sorted(places, key=lambda each: (not each.isdigit(), each)):
+            values = self._find_constant(region, self.weights[side], node, place)
+            operands.insert(int(place) if place.isdigit() else len(operands), Operand("", values))
+        known = {*places, *(str(each.get("parameter")) for each in node.constants.values()
+                            if isinstance(each, dict))}  # fmt: skip
+        for each in node.parameters:
+            if each.role not in known and each.name not in known:
+                value = self.weights[side].get(each.name)
+                operands.append(Operand("", None if value is None else np.asarray(value)))
+        return read_change(node, operands, output.shape)
+
+    def _find_constant(
+        self, region: Region, weights: Mapping[str, Array], node: Node, place: str
+    ) -> Array | None:
+        """Return a table or a number that an operation reads at a place."""
+        known = self._find_table(region, weights, node, place)
+        value = node.constants.get(place)
+        if known is None and value is not None and not isinstance(value, dict):
+            known = np.asarray(value, np.float64)
+        return known
 
     def _compare_tables(self, first: Node, second: Node) -> list[SettingDifference]:
         found = []
@@ -554,16 +654,20 @@ class _Comparison:
 
 def _compare_table(wanted: Array, own: Array) -> list[SettingDifference]:
     """Return how a table of constants differs, in the order of its axes that is the nearest."""
-    tables = [rearrange(own, order, wanted.shape)
+    turned = [rearrange(own, order, wanted.shape)
               for order in list_arrangements(own.shape, wanted.shape)]  # fmt: skip
-    if not tables or any(agree(wanted, table) for table in tables):
+    if not turned or any(agree(wanted, table) for table in turned):
         return []
-    table = min(tables, key=lambda each: float(np.abs(each - wanted).sum()))
+    table = min(turned, key=lambda each: float(np.abs(each - wanted).sum()))
     wrong = np.argwhere(~np.isclose(table, wanted, rtol=1e-5, atol=0.0))
     at = tuple(int(index) for index in wrong[0])
     name = f"the value at {list(at)} of the table of constants"
     if len(wrong) == 1:
         return [SettingDifference(name, f"{table[at]:g}", f"{wanted[at]:g}")]
+    relation = tables.compare(before=wanted, after=table)
+    if relation.kind is not tables.Change.OTHER:
+        text, remedy = tables.describe(relation, "the table of constants")
+        return [SettingDifference(name, "", "", remedy, text)]
     # To set the one that is shown would leave the others.
     expected = f"{wanted[at]:g} ({len(wrong)} of {wanted.size} values differ)"
     remedy = "use the table of constants of the reference"

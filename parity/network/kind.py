@@ -129,9 +129,13 @@ class Hyperparameter:
     """Arguments of the layer's call that state another value than the default."""
 
     def attribute(self, framework: str) -> str:
-        """Return its attribute in `keras`, `torch` or `onnx`; its own name where there is none."""
+        """Return its attribute in `keras`, `torch` or `onnx`; its own name where there is none.
+
+        Functions of PyTorch call axes `dim`, those of Keras `axis`.
+        """
         names = {"keras": self.keras, "torch": self.torch, "onnx": self.onnx}
-        return names[framework] or self.name
+        axis = {"keras": "axis", "torch": "dim"} if self.name in ("axis", "axes") else {}
+        return names[framework] or axis.get(framework, self.name)
 
 
 @dataclass(frozen=True)
@@ -218,6 +222,8 @@ class Kind:
     """Whether it adds its inputs, a number or a weight."""
     factor: bool = False
     """Whether a number among its inputs is a factor, and not an offset."""
+    selects: bool = False
+    """Whether it gives each value of its second or third input, as the first one says."""
     python_operator: str = ""
     """Python's operator that computes it of two tensors, `+`; empty where there is none."""
     torch_method: bool = False

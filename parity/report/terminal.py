@@ -101,7 +101,8 @@ def render_verdict(report: Report, console: Console) -> None:
     if report.verdict is Verdict.PARITY:
         return
     lines = [("where", describe_where(report)), ("why", describe_why(report))]
-    remedy = next((cause.remedy for cause in report.causes if cause.remedy), "")
+    # That of a later cause would be read as the remedy of the first one.
+    remedy = report.causes[0].remedy if report.causes else ""
     for label, text in [*lines, *([("remedy", remedy)] if remedy else [])]:
         _print_hanging(console, Text.assemble((label, "bold"), ": ", text))
 

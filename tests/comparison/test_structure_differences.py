@@ -13,6 +13,7 @@ from parity.comparison.graphs.layout import channels_first, is_signal
 from parity.comparison.graphs.structure import (
     PairDifference,
     find_differences,
+    fold_padding,
     is_same_function,
     leave_out_shared,
 )
@@ -186,3 +187,28 @@ def test_what_an_export_has_from_its_model_is_left_out():
     sources = {"torch": "", "onnx-torch": "torch", "onnx-keras": "keras"}
     given = [own, shared, another, alone]
     assert leave_out_shared(given, sources) == [own, another, alone]
+
+
+@pytest.mark.parametrize(
+    ("kind", "hyper", "folded"),
+    [
+        ("avg_pool", {"padding": [[0, 0], [0, 0]]}, True),
+        ("avg_pool", {"padding": [[1, 1], [0, 0]], "count_padding": True}, True),
+        # The pool's own padding does not count, and the zeros before it do.
+        ("avg_pool", {"padding": [[1, 1], [0, 0]], "count_padding": False}, False),
+        # Zeros are no padding of a maximum, which is below every value.
+        ("max_pool", {"padding": [[0, 0], [0, 0]]}, False),
+    ],
+)
+def test_zeros_before_a_mean_count_in_it(kind, hyper, folded) -> None:
+    window = {"kernel": [3, 3], "stride": [1, 1], "ceil": False}
+    pad = Node("p", "pad", "pad", ("x",), ("t",), (), {"padding": [[1, 1], [1, 1]]})
+    pool = Node("n", kind, kind, ("t",), ("y",), (), {**window, **hyper})
+    tensors = {name: Tensor(name, (1, 2, 6, 6), "float32") for name in ("x", "t", "y")}
+    graph = Graph("torch", (pad, pool), tensors, (Port("x", "x"),), (Port("y", "y"),))
+    found = fold_padding(graph, pool)
+    assert (found.inputs == ("x",)) is folded
+    if folded:
+        rows = [1 + hyper["padding"][0][0]] * 2
+        assert found.hyper["padding"] == [rows, [1, 1]]
+        assert found.hyper["count_padding"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import parity
+from parity.errors import ChildError
 from parity.explain import graph_layers
 
 pytestmark = pytest.mark.framework
@@ -64,7 +65,7 @@ def test_what_differs_is_named(tmp_path, fault, name, texts):
 
 def test_a_run_that_fails_is_a_note(tmp_path, monkeypatch):
     def fail(*_):
-        raise RuntimeError("no run")
+        raise ChildError("no run")
 
     monkeypatch.setattr(graph_layers, "explain_regions", fail)
     causes, report = compare(tmp_path, "sum")

@@ -244,6 +244,47 @@ def test_weights_of_another_layer():
     assert "next" in found.candidates[0].text
 
 
+def test_one_layer_for_two_of_the_reference_is_said_with_both_places():
+    """The weights were mapped as they should be: the code calls one layer twice."""
+    layer, other = conv(seed=1), conv(seed=2)
+    made = failing_layer(
+        layer,
+        evaluate(layer.with_weights(**other.weights)),
+        reference_weights={"row": layer.weights, "next": other.weights},
+        shared_calls={"next": "net.py:3"},
+        place="net.py:9",
+    )
+    (found,) = diagnosis.explain_layer(made).proof.candidates
+    assert found.cause == "shared-layer"
+    assert "called for row and for next, at net.py:9 and net.py:3" in found.text
+    assert "map weights" not in found.remedy
+
+
+def test_no_number_is_fitted_to_the_rounding_that_a_cause_leaves(monkeypatch):
+    """A sum of more terms rounds more: what it leaves above the limit is no factor."""
+    data = draw(3, 4, 5, 6, seed=7).astype(float)
+    layer = Layer("l2_normalize", (data,), {"axes": [1], "epsilon": 1e-12})
+    changed = evaluate(layer.with_hyper(axes=[2]))
+    made = failing_layer(layer, changed * (1 + 3e-7), subject="keras")
+    found = diagnosis.explain_layer(made)
+    assert found.proof is None
+    assert "setting" in {each.cause for each in found.closest[0].candidates}
+    monkeypatch.setattr(search, "MAX_ROUNDING", 0.0)
+    assert diagnosis.explain_layer(made).proof is not None
+
+
+def test_other_axes_that_the_subject_states_nowhere():
+    """It writes the operation as several: the axes are those of its own language."""
+    data = draw(3, 4, 5, 6, seed=7).astype(float)
+    layer = Layer("l2_normalize", (data,), {"axes": [1], "epsilon": 1e-12})
+    made = failing_layer(
+        layer, evaluate(layer.with_hyper(axes=[2])), own_axes=(0, 3, 1, 2), subject="keras"
+    )
+    (found,) = diagnosis.explain_layer(made).proof.candidates
+    assert (found.cause, found.text) == ("setting", "axes is [1], not [3]")
+    assert found.remedy.endswith("set axis=[3]")
+
+
 def test_the_tensor_of_another_layer():
     layer = conv()
     other = draw(2, 8, 10, 10, seed=99).astype(float)

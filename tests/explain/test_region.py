@@ -27,6 +27,7 @@ from tests.explain.samples import draw, failing_layer, pointwise
 FLOOR = Floor(1e-7, 1e-6, 1, 1.0)
 GIVEN = draw(2, 6, 6, seed=3)
 OTHER = draw(2, 6, 6, seed=4)
+GAIN = draw(6, seed=9)
 
 
 def node(name, kind, *inputs, constants=None, weights=(), **hyper):
@@ -297,16 +298,124 @@ def test_a_difference_is_found_before_what_is_written_in_two_ways():
     )
 
 
-def test_of_arithmetic_with_a_table_no_operation_is_said_to_be_another():
-    """It may be the same one, of a table with other numbers or another sign."""
-    reference = [node("a", "layer_scale", "x", weights={"gamma": "g"}), node("out", "exp", "a")]
-    subject = [node("a", "multiply", "x", constants={"1": 2.0}), node("out", "exp", "a")]
-    form, text = stated(reference, subject)
-    assert (form, text) == (
+@pytest.mark.parametrize(
+    ("reference", "subject", "text"),
+    [
+        ({"kind": "layer_scale", "weights": {"gamma": "g"}},
+         {"kind": "multiply", "constants": {"1": (2.0 * GAIN).tolist()}},
+         "The constant is 2 times the reference's, in `multiply` (a.py:1)"),
+        ({"kind": "bias_add", "weights": {"bias": "g"}},
+         {"kind": "sub", "constants": {"1": GAIN.tolist()}},
+         "The constant is subtracted, not added, in `sub` (a.py:1)"),
+        ({"kind": "layer_scale", "weights": {"gamma": "g"}},
+         {"kind": "div", "constants": {"1": GAIN.tolist()}},
+         "The constant is a divisor, not a factor, in `div` (a.py:1)"),
+        ({"kind": "bias_add", "weights": {"bias": "g"}},
+         {"kind": "sub", "constants": {"1": (-GAIN[[1, 0, 2, 3, 5, 4]]).tolist()}},
+         "The constant has another order: 1, 0, 2, 3, 5, 4 of axis 0, not 0, 1, 2, 3, 4, 5, in "
+         "`sub` (a.py:1)"),
+    ],
+)  # fmt: skip
+def test_arithmetic_with_a_constant_is_compared_however_it_is_written(reference, subject, text):
+    """A difference is a sum with the negative: what differs is said of the constants."""
+    sides = [[node("a", each.pop("kind"), "x", **each), node("out", "exp", "a")]
+             for each in (dict(reference), dict(subject))]  # fmt: skip
+    assert stated(*sides) == (DifferenceType.SETTING, text)
+
+
+def test_arithmetic_with_the_same_constant_is_passed_by():
+    reference = [EXP, node("a", "layer_scale", "exp", weights={"gamma": "g"}),
+                 node("out", "exp", "a")]  # fmt: skip
+    inverse = {"1": (1.0 / GAIN).tolist()}
+    subject = [node("e", "sin", "x"), node("a", "div", "e", constants=inverse),
+               node("out", "exp", "a")]  # fmt: skip
+    assert stated(reference, subject) == (
+        DifferenceType.OTHER, "It computes `sin` (e.py:1), not `exp` (exp.py:1)"
+    )  # fmt: skip
+
+
+def test_a_sign_is_found_where_the_sides_share_no_other_tensor(monkeypatch):
+    """x² - z² is (x + z)(x - z): the subject is run with the opposite of one of its operations."""
+    reference = [node("p", "square", "x"), node("q", "square", "z"), node("out", "sub", "p", "q")]
+    subject = [node("a", "add", "x", "z"), node("b", "add", "x", "z"),
+               node("out", "multiply", "a", "b")]  # fmt: skip
+    assert stated(reference, subject) == (
         DifferenceType.OTHER,
-        "`multiply` with 2 (a.py:1) gives other values than `layer scale` (a.py:1) of the same "
-        "inputs; its constants may be others",
+        "It computes `add` (a.py:1), where the reference's output needs `sub`",
     )
+    monkeypatch.setattr(region_search, "MAX_OPPOSITES", 0)
+    assert explain(reference, subject)[0] is None
+
+
+def test_no_opposite_is_said_that_does_not_give_the_reference_output():
+    reference = [node("p", "square", "x"), node("q", "abs", "z"), node("out", "sub", "p", "q")]
+    subject = [node("a", "add", "x", "z"), node("b", "add", "x", "z"),
+               node("out", "multiply", "a", "b")]  # fmt: skip
+    assert explain(reference, subject)[0] is None
+
+
+def test_scores_are_not_the_same_since_a_mask_is_large():
+    """What hides scores by a large negative number says nothing of the rounding of the rest."""
+    scores = draw(2, 6, 6, seed=11).astype(float)
+    mask = np.where(TRIL != 0, 0.0, -1e9)
+    assert not region.agree(scores + mask, 0.5 * scores + mask)
+    assert region.agree(scores + mask, scores * (1 + 1e-6) + mask)
+    assert region.agree(1e6 * scores, 1e6 * scores + 1.0)
+
+
+TRIL = np.tri(6)
+
+
+def hide(name, tensor, visible, *, flipped=False, number=-1e9):
+    """Return what shows a tensor where `visible`, in either order of the two values."""
+    table = (1.0 - visible if flipped else visible).tolist()
+    places = {"0": table, "1" if flipped else "2": number}
+    return node(name, "where", tensor, constants=places)
+
+
+@pytest.mark.parametrize(
+    ("visible", "text"),
+    [
+        (TRIL[::-1], "is the reference's upside down"),
+        (1.0 - TRIL, "is the reference's inverted: it hides what that shows"),
+        (TRIL.T, "is the reference's transposed"),
+        (np.tri(6, k=1), "hides 10 of 36 pairs of query and key, where the reference hides later"),
+    ],
+)
+def test_another_mask_before_a_softmax(visible, text):
+    """It is written with the two values exchanged, and another number."""
+    reference = [hide("mask", "x", TRIL), node("soft", "softmax", "mask", axis=2),
+                 node("out", "exp", "soft")]  # fmt: skip
+    subject = [hide("m", "x", visible, flipped=True, number=-1e4),
+               node("soft", "softmax", "m", axis=2), node("out", "exp", "soft")]  # fmt: skip
+    form, found = stated(reference, subject)
+    assert form is DifferenceType.SETTING
+    assert found.startswith(f"The mask {text}")
+    assert ", in `where`" in found
+
+
+def test_a_mask_that_is_written_otherwise_is_no_difference():
+    """What differs stands before it."""
+    reference = [EXP, hide("mask", "exp", TRIL), node("soft", "softmax", "mask", axis=2),
+                 node("out", "exp", "soft")]  # fmt: skip
+    subject = [node("e", "sin", "x"), hide("m", "e", TRIL, flipped=True, number=-1e4),
+               node("soft", "softmax", "m", axis=2), node("out", "exp", "soft")]  # fmt: skip
+    assert stated(reference, subject) == (
+        DifferenceType.OTHER, "It computes `sin` (e.py:1), not `exp` (exp.py:1)"
+    )  # fmt: skip
+
+
+def test_a_row_that_hides_the_same_by_another_number_is_no_difference():
+    reference = [hide("out", "x", TRIL, number=-np.inf), node("s", "softmax", "out", axis=2)]
+    subject = [hide("out", "x", TRIL, flipped=True), node("s", "softmax", "out", axis=2)]
+    proof, _ = explain(reference, subject)
+    assert proof is not None
+    assert proof.statements == ()
+    # What reads the numbers themselves is not right with others.
+    for each in (reference, subject):
+        each[1] = node("s", "exp", "out")
+    proof, _ = explain(reference, subject)
+    assert proof is None or proof.statements
 
 
 def test_the_last_of_two_equal_operations_is_left_out():
@@ -585,8 +694,8 @@ EXP_C = node("out", "exp", "c")
         (
             [node("j", "concat", "x", "z", axis=2), node("out", "exp", "j")],
             [node("j", "concat", "z", "x", axis=2), node("out", "exp", "j")],
-            "the value at [0, 0, 0] is that at [0, 0, 0] of the input `z` of the reference, not "
-            "that at [0, 0, 0] of the input `x` of the reference",
+            "`concat` (j.py:1) joins its inputs in another order than `concat` (j.py:1): the input "
+            "`z`, the input `x`, where the reference has the input `x`, the input `z`",
         ),
     ],
 )  # fmt: skip

@@ -242,6 +242,15 @@ def test_further_causes_stand_below_with_their_remedies() -> None:
     assert "  stage2.conv, keras: BIAS\n    remedy: copy it\n" in details
 
 
+def test_the_remedy_of_a_later_cause_is_not_that_of_the_first() -> None:
+    report = full()
+    first = dataclasses.replace(report.causes[0], message="not explained", remedy="")
+    both = dataclasses.replace(report, causes=(first, report.causes[0]))
+    lines = rendered(both, width=1000).splitlines()
+    assert lines[2].startswith("why: stage1.block0.conv2, keras: not explained")
+    assert lines[3] == ""
+
+
 def test_a_sentence_that_is_wrapped_hangs() -> None:
     lines = rendered(full(), width=60).splitlines()
     assert lines[0].startswith("divergence: ")

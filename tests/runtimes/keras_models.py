@@ -432,6 +432,7 @@ def shapes() -> Any:
             ops.squeeze(z[:, :1], 1),
             ops.transpose(z, (0, 3, 1, 2)),
             ops.pad(z, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect"),
+            ops.pad(z, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="symmetric"),
             ops.split(z, 3, axis=1)[1],
             z[:, ::2],
             z[..., ::-1],

@@ -78,6 +78,29 @@ def move_channels_first(graph: Graph, node: Node, axes: Mapping[str, str]) -> No
     return replace(node, hyper=hyper)
 
 
+def list_own_axes(graph: Graph, node: Node, axes: Mapping[str, str]) -> tuple[int, ...]:
+    """Return which of an operation's own axes each axis of `move_channels_first` is.
+
+    Empty where they are the same.
+    """
+    if not node.inputs or not node.outputs:
+        return ()
+    tensor = (node.outputs if node.kind in _OF_OUTPUT else node.inputs)[0]
+    found = channels_first(axes.get(tensor, ""))
+    return tuple(found[0].order) if found else ()
+
+
+def restore_axes_of(name: str, value: Any, own_axes: Sequence[int]) -> Any:
+    """Return a setting that names axes with those that an operation has, as `list_own_axes`."""
+    if not own_axes:
+        return value
+    if name == "axis" and isinstance(value, int):
+        return own_axes[value % len(own_axes)]
+    if name == "axes" and isinstance(value, list | tuple):
+        return sorted(own_axes[each % len(own_axes)] for each in value)
+    return value
+
+
 def _move_lists(hyper: dict[str, Any], places: Sequence[int]) -> None:
     """Set the axes in rising order, and what is listed for each of them in the same order."""
     order = sorted(range(len(places)), key=places.__getitem__)

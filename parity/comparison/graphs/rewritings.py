@@ -22,7 +22,7 @@ from parity.numerics.capture import CaptureReader
 from parity.numerics.floor import Floor
 from parity.numerics.measurement import measure_rows
 from parity.numerics.points import ComparisonPoint
-from parity.numerics.verdict import PointResult
+from parity.numerics.verdict import PointResult, Status
 
 MIN_RATIO = 1e4
 """A row that is written differently differs by at least this many floors: by its own size."""
@@ -171,7 +171,9 @@ def _may_be_rewritten(
     """Return whether a row has readers, differs by its own size, and has no kernel."""
     row = state.table.by_name(result.row)
     own = result.subjects[name]
-    is_large = own.shape_differs or own.x_floor >= MIN_RATIO
+    # A mask of -inf and one of a large negative number differ by no finite number.
+    is_infinite = own.status is Status.NON_FINITE
+    is_large = own.shape_differs or is_infinite or own.x_floor >= MIN_RATIO
     node = state.reference.graph.by_id[row.node]
     has_kernel = bool(node.parameters) and not kinds.properties(node.kind).affine
     is_open = own.shape_differs or not has_kernel

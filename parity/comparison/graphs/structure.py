@@ -111,11 +111,17 @@ def fold_padding(graph: Graph, node: Node) -> Node:
     added = before.hyper.get("padding", ())
     if len(added) != len(padding) or before.hyper.get("mode", "constant") != "constant":
         return node
-    if len(graph.consumers.get(before.outputs[0], ())) > 1 or "pool" in node.kind:
+    if len(graph.consumers.get(before.outputs[0], ())) > 1:
         return node
     total = [[a + c, b + d] for (a, b), (c, d) in zip(padding, added, strict=True)]
-    inputs = (before.inputs[0], *node.inputs[1:])
-    return replace(node, inputs=inputs, hyper={**node.hyper, "padding": total})
+    hyper = {**node.hyper, "padding": total}
+    if "pool" in node.kind:
+        counts = kinds.get(node.kind).complete(node.hyper).get("count_padding")
+        # What is padded with zeros counts in a mean, and the pool's own padding may not.
+        if counts is None or (not counts and any(map(any, padding))):
+            return node
+        hyper["count_padding"] = True
+    return replace(node, inputs=(before.inputs[0], *node.inputs[1:]), hyper=hyper)
 
 
 def main_node(graph: Graph, ids: Sequence[str]) -> Node | None:

@@ -24,6 +24,14 @@ OFFSET, FREQUENCIES = "constant-offset", "position-frequencies"
 ORDER, FACTOR, OTHER = "constant-order", "constant-factor", "constant-table"
 WEIGHTS, MASK = "other-weights", "attention-mask"
 
+_NAMES = {
+    tables.Change.OFFSET: OFFSET,
+    tables.Change.FREQUENCIES: FREQUENCIES,
+    tables.Change.ORDER: ORDER,
+    tables.Change.FACTOR: FACTOR,
+    tables.Change.FACTORS: FACTOR,
+}
+
 
 def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
     stated, wanted = failing.subject_layer, failing.reference_layer
@@ -60,32 +68,16 @@ def _propose(failing: FailingLayer, place: int, relation: Relation, value: Array
                 0.95,
                 place=place,
             )
-    name, found, wanted = OTHER, relation.found, relation.wanted
-    text, remedy = f"Its constant has other values: {found}", "use the reference's constant"
+    text, remedy = tables.describe(relation, "its constant")
+    name = _NAMES.get(relation.kind, OTHER)
     if relation.kind is tables.Change.OTHER and failing.constant_source_weights:
         names = ", ".join(f"`{each}`" for each in failing.constant_source_weights)
-        name, text = WEIGHTS, f"What it computes of the weights {names} is another: {found}"
-        remedy = f"copy {names} again"
-    elif relation.kind is tables.Change.OFFSET:
-        name, text = OFFSET, f"Its constant has at each place what the reference has {found} it"
-        remedy = "begin at the reference's place: positions are often counted from 0 or from 1"
-    elif relation.kind is tables.Change.FREQUENCIES:
-        name, text = FREQUENCIES, f"The frequencies of its positions are {found}, not {wanted}"
-        remedy = f"compute them as {wanted}"
-    elif relation.kind is tables.Change.ORDER:
-        name, text = ORDER, f"Its constant has another order: {found}, not {wanted}"
-        remedy = f"order it as the reference does: {wanted}"
-    elif relation.kind is tables.Change.FACTOR:
-        name, text = FACTOR, f"Its constant is {found} times the reference's"
-        remedy = f"divide it by {found}"
-    elif relation.kind is tables.Change.FACTORS:
-        name = FACTOR
-        text = f"The entries of one axis of its constant are {found} times the reference's"
-        remedy = f"divide them by {found}"
+        name, remedy = WEIGHTS, f"copy {names} again"
+        text = f"what it computes of the weights {names} is another: {relation.found}"
     return Candidate(
         name,
         partial(with_input, place=place, value=value),
-        text,
+        text[:1].upper() + text[1:],
         f"{failing.label}: {remedy}",
         0.95,
         place=place,

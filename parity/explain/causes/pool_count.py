@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from parity.explain.proof.candidate import Candidate
+from parity.explain.proof.candidate import STATED, Candidate
 from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import change_hyper
 
@@ -15,12 +15,14 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
     if failing.reference_layer.kind != "avg_pool":
         return
     counted = bool(failing.reference_layer.hyper.get("count_padding", True))
+    stated = failing.subject_hyper.get("count_padding") is (not counted)
     yield Candidate(
         NAME,
         change_hyper(count_padding=not counted),
         f"The average {'does not count its padding' if counted else 'counts its padding'}",
         f"{failing.label}: {_remedy(failing.framework, counted)}",
-        0.9 if failing.pattern.border_only else 0.3,
+        STATED if stated else 0.9 if failing.pattern.border_only else 0.3,
+        place="count_padding" if stated else "",
     )
 
 

@@ -1,4 +1,4 @@
-"""Swapped weights of two layers with equal shapes: O(1) in one or two layers."""
+"""Swapped weights of two layers with equal shapes, or one layer for both: O(1) in one or two."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import replace_weights
 
 NAME = "weights-of-another-layer"
+SHARED = "shared-layer"
 
 MAX_TRIED = 40
 """The number of layers with equal shapes, the nearest ones, that are tried."""
@@ -32,10 +33,24 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
         if {role: value.shape for role, value in failing.reference_weights[name].items()} == shapes
     ]
     for name in sorted(alike, key=lambda name: abs(places[name] - here))[:MAX_TRIED]:
+        text, remedy = _describe(failing, name)
         yield Candidate(
-            NAME,
+            SHARED if name in failing.shared_calls else NAME,
             replace_weights(**failing.reference_weights[name]),
-            f"It has the weights of {name}",
-            f"{failing.label}: map weights by name, not by shape or position",
+            text,
+            f"{failing.label}: {remedy}",
             0.15,
         )
+
+
+def _describe(failing: FailingLayer, name: str) -> tuple[str, str]:
+    """Return in words whose weights a layer has, and the remedy."""
+    if name not in failing.shared_calls:
+        return f"It has the weights of {name}", "map weights by name, not by shape or position"
+    place = failing.shared_calls[name]
+    here = f"{failing.place} and " if failing.place not in ("", place) else ""
+    return (
+        f"One layer is called for {failing.row.name} and for {name}, at {here}{place}: the "
+        "reference has two layers there",
+        f"call a layer of its own, as for {failing.row.name} in the reference, at one of the two",
+    )

@@ -52,6 +52,9 @@ class FailingLayer:
     """Whether `reference_layer` is no operator, but gives `expected` as it is."""
     subject_hyper: Mapping[str, Any] = field(default_factory=dict)
     """The hyperparameters that the subject states; empty where they are not known."""
+    own_axes: tuple[int, ...] = ()
+    """The subject's axis of each axis of a tensor with its channels first; empty where they are the
+    same."""
     subject_layer: Layer | None = None
     """The subject's operation on the subject's inputs, where it alone gives `actual`; else None."""
     unpaired_input_layers: Mapping[int, Layer] = field(default_factory=dict)
@@ -70,6 +73,11 @@ class FailingLayer:
     weight_sources: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """The weights of the reference that the subject's equal, and those that these should be, by
     role, where these are two: a layer is tied to another one, for example."""
+    shared_calls: Mapping[str, str] = field(default_factory=dict)
+    """Other rows for which the subject calls this row's layer, and the reference another one; with
+    the place of that call."""
+    place: str = ""
+    """The place of this call in the subject's code; empty where it is not known."""
     graph_output: Array | None = None
     """The output of the subject's ONNX graph at this layer, evaluated in float64, if known."""
     graph_from_file: bool = False

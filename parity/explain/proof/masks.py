@@ -5,6 +5,7 @@ A mask is written as -inf, or as a large negative number: -100 in Swin, -10000 i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,6 +57,15 @@ def split_added(tensor: Array) -> Added:
     return Added(visible, np.where(visible, tensor, 0.0))
 
 
+def hides(number: float, seen: Array) -> bool:
+    """Return whether a number in the place of scores hides them, beside those that are seen."""
+    finite = seen[np.isfinite(seen)]
+    if not finite.size:
+        return False
+    spread = float(np.ptp(finite))
+    return float(finite.min()) - number >= max(_LEAST_GAP, _GAP_OVER_SPREAD * spread)
+
+
 def read_added(layer: Layer) -> Added:
     """Return the mask and the bias of attention, a causal mask included."""
     found = Added(np.ones((1, 1), bool), np.zeros((1, 1)))
@@ -92,9 +102,23 @@ def describe_other_mask(found: Added, wanted: Added) -> str | None:
     first, second = (np.broadcast_to(each.visible, shape) for each in (found, wanted))
     if np.array_equal(first, second):
         return None
+    # Of a mask that no order of queries changes these say nothing.
+    for words, turned in _list_turned(second):
+        if turned.shape == first.shape and np.array_equal(first, turned):
+            return f"is the reference's {words}"
     hidden, others = describe_hidden(first), describe_hidden(second)
     others = "as many others" if hidden == others else others
     return f"hides {hidden}, where the reference hides {others}"
+
+
+def _list_turned(visible: NDArray[np.bool_]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Yield the ways in which masks are built wrongly, in words, and what they make of one."""
+    yield "inverted: it hides what that shows", ~visible
+    # What is the same for every query has no such order.
+    if visible.ndim > 1 and (visible != visible[..., :1, :]).any():
+        yield "transposed", visible.swapaxes(-1, -2)
+        yield "upside down", visible[..., ::-1, :]
+        yield "mirrored", visible[..., ::-1]
 
 
 def describe_hidden(visible: NDArray[np.bool_]) -> str:

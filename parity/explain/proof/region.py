@@ -32,6 +32,12 @@ _SAME = 2e-5
 """The largest difference, relative to the largest value, of tensors that are called the same: those
 of one side were computed in float32."""
 
+_LEAST_HIDDEN = 1e3
+"""The smallest size of the negative number that masks hide scores with."""
+
+_HIDDEN_SHARE, _SHOWN_SHARE = 0.5, 0.1
+"""Beside that number, hidden scores are at least the one and the others at most the other share."""
+
 _SAME_SUMS = 1e-4
 """The largest relative difference of sums over the values of tensors that may be the same."""
 
@@ -115,13 +121,24 @@ def list_region(graph: Graph, output: str, fed: Collection[str]) -> tuple[Node, 
 
 
 def agree(first: Array, second: Array) -> bool:
-    """Return whether two tensors of one shape are the same up to rounding in float32."""
+    """Return whether two tensors of one shape are the same up to rounding in float32.
+
+    What a mask hides by a large negative number says nothing of the rounding of the rest.
+    """
     if first.shape != second.shape:
         return False
     with np.errstate(invalid="ignore"):
         same = np.where(first == second, 0.0, np.abs(first - second))
-        scale = float(np.abs(first[np.isfinite(first)]).max(initial=0.0))
-        return bool((same <= _SAME * scale).all())
+        sizes = np.where(np.isfinite(first), np.abs(first), 0.0)
+        scale = float(sizes.max(initial=0.0))
+        if not (same <= _SAME * scale).all():
+            return False
+        shown = first > -_HIDDEN_SHARE * scale
+        if scale < _LEAST_HIDDEN or shown.all():
+            return True
+        rest = float(sizes[shown].max(initial=0.0))
+        is_gap = rest <= _SHOWN_SHARE * scale
+        return not is_gap or bool((same[shown] <= _SAME * rest).all())
 
 
 def agree_with_merged_axes(first: Array, second: Array, *, exact: bool = False) -> bool:

@@ -71,6 +71,7 @@ class RegionProof:
     """The differences of a region that were proved, and what the reference gives with them."""
 
     statements: tuple[DifferenceText, ...]
+    """None where the row differs in nothing that is read of it."""
     output: Array
     method: str
     """How they were proved, as the beginning of a sentence."""
@@ -85,10 +86,16 @@ def describe_difference(walk: RegionWalk, edit: Substitution) -> DifferenceText 
     if edit.pieces:
         return _describe_pieces(walk, edit)
     reference, subject = walk.read_fragments(edit)
+    exchanged = _describe_exchanged_inputs(walk, reference, subject)
+    if exchanged is not None:
+        return exchanged
     if reference.nodes and subject.nodes and not _differ_by_settings(walk, reference, subject):
         movement = walk.find_movement(edit)
         if movement is not None:
             return _describe_movement(walk, [movement])
+    mask = _describe_mask(walk, edit)
+    if mask is not None:
+        return mask
     if max(len(reference.nodes), len(subject.nodes)) > MAX_NAMED:
         return None
     if not subject.nodes and not reference.nodes:
@@ -117,12 +124,12 @@ def describe_difference(walk: RegionWalk, edit: Substitution) -> DifferenceText 
         found = _describe_single(walk, reference.nodes[0], subject.nodes[0])
         if found is not None:
             return found
-        if have_same_kind(reference.nodes[0], subject.nodes[0]):
+        if walk.have_same_form(reference.nodes[0], subject.nodes[0]):
             parts = _describe_exchanged_parts(walk, edit)
             if parts is not None:
                 return parts
             nodes = reference.nodes[0], subject.nodes[0]
-            if walk.compare(*nodes):
+            if walk.find_differences(*nodes):
                 return None
             return (
                 _describe_inputs(walk, *nodes)
@@ -131,6 +138,71 @@ def describe_difference(walk: RegionWalk, edit: Substitution) -> DifferenceText 
                 or _describe_computed_operand(*nodes)
             )
     return _describe_operations(walk, edit, reference, subject)
+
+
+def _describe_exchanged_inputs(
+    walk: RegionWalk, reference: Fragment, subject: Fragment
+) -> DifferenceText | None:
+    """Return that one operation joins the same tensors in another order."""
+    if not len(reference.nodes) == len(subject.nodes) == 1:
+        return None
+    first, second = reference.nodes[0], subject.nodes[0]
+    if not have_same_kind(first, second) or not kinds.properties(first.kind).ordered:
+        return None
+    pairs = walk.pair_differing_inputs(first, second) or []
+    left = [other for _, other in pairs]
+    for one, _ in pairs:
+        partner = next((o for o in left if o in walk.matches.to_subject.get(one, ())), None)
+        if partner is None:
+            return None
+        left.remove(partner)
+    if len(pairs) < 2:
+        return None
+    own, wanted = (
+        ", ".join(name_tensor(region.graph, each) for each in node.inputs)
+        for region, node in ((walk.subject, second), (walk.reference, first))
+    )
+    where = name_operation(second)
+    return DifferenceText(
+        DifferenceType.PLACES,
+        f"{where} joins its inputs in another order than {name_operation(first)}: {own}, where the "
+        f"reference has {wanted}",
+        f"{where}: join its inputs in the reference's order",
+    )
+
+
+def _describe_mask(walk: RegionWalk, edit: Substitution) -> DifferenceText | None:
+    """Return that one side alone hides values of a tensor that both have.
+
+    What the mask is computed of may be elsewhere on the other side.
+    """
+    wanted, own = walk.find_mask(0, edit.reference), walk.find_mask(1, edit.subject)
+    before = walk.find_reader(edit.subject)
+    where = "" if before is None else f" before {name_operation(before)}"
+    if wanted is not None and edit.subject in walk.matches.to_subject.get(wanted[1], ()):
+        return DifferenceText(
+            DifferenceType.LEFT_OUT,
+            f"The mask {name_operation(wanted[0])} is left out{where}",
+            f"apply {_word(wanted[0])}{where}",
+        )
+    if own is not None and edit.reference in walk.matches.to_reference.get(own[1], ()):
+        return DifferenceText(
+            DifferenceType.ADDED,
+            f"It also computes the mask {name_operation(own[0])}",
+            f"leave out {name_operation(own[0])}",
+        )
+    return None
+
+
+def describe_opposite(node: Node, opposite: str) -> DifferenceText:
+    """Return that an operation of the subject should be its opposite, a kind."""
+    where = name_operation(node)
+    word = kinds.get(opposite).phrase or opposite
+    return DifferenceText(
+        DifferenceType.OTHER,
+        f"It computes {where}, where the reference's output needs `{word}`",
+        f"{where}: use `{word}`",
+    )
 
 
 def _differ_by_settings(walk: RegionWalk, reference: Fragment, subject: Fragment) -> bool:
@@ -267,7 +339,7 @@ def _are_reordered(walk: RegionWalk, one: str, other: str) -> bool:
 
 def _may_differ_inside(walk: RegionWalk, first: Node, second: Node) -> bool:
     """Return whether two operations of one kind may differ by themselves, as two products may."""
-    if OPAQUE in (first.kind, second.kind) or walk.compare(first, second):
+    if OPAQUE in (first.kind, second.kind) or walk.find_differences(first, second):
         return True
     return any(each.parameters or each.constants or each.constant_ids for each in (first, second))
 
@@ -279,8 +351,8 @@ def _is_end_of(ends: Sequence[str], shared: Collection[str]) -> bool:
 def _describe_single(walk: RegionWalk, first: Node, second: Node) -> DifferenceText | None:
     """Return how one operation differs from another."""
     where = name_operation(second)
-    if have_same_kind(first, second):
-        differences = walk.compare(first, second)
+    if walk.have_same_form(first, second):
+        differences = walk.find_differences(first, second)
         if not differences or walk.pair_differing_inputs(first, second) != []:
             # Which of the settings and the inputs it is, is not known.
             return None
@@ -319,7 +391,7 @@ def _has_table(node: Node) -> bool:
 def _describe_differences(node: Node, differences: Sequence[SettingDifference]) -> DifferenceText:
     """Return the settings in which an operation of the subject differs."""
     where = name_operation(node)
-    texts = _join([f"{e.name} is {e.value}, not {e.expected}" for e in differences])
+    texts = _join([e.text or f"{e.name} is {e.value}, not {e.expected}" for e in differences])
     remedy = _join([e.remedy or f"set {e.name} to {e.expected}" for e in differences])
     text = f"{texts}, in {where}"
     return DifferenceText(DifferenceType.SETTING, text[:1].upper() + text[1:], f"{where}: {remedy}")
@@ -463,7 +535,9 @@ def _describe_operation_order(
     left = list(chains[0])
     for node in chains[1]:
         same = [
-            each for each in left if have_same_kind(each, node) and not walk.compare(each, node)
+            each
+            for each in left
+            if have_same_kind(each, node) and not walk.find_differences(each, node)
         ]
         if len(same) != 1:
             return None

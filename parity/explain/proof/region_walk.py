@@ -12,6 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from parity.explain.proof.arithmetic import (
+    Change,
+    Form,
+    describe_other_constant,
+    has_other_constant,
+)
 from parity.explain.proof.movements import Chain, Movement, moves_values, pair_ends, read_chain
 from parity.explain.proof.region import (
     Array,
@@ -25,6 +31,7 @@ from parity.explain.proof.region import (
 )
 from parity.network import kinds
 from parity.network.graph import OPAQUE, Node
+from parity.network.kind import tuples_to_lists
 
 MAX_EDITS = 4
 """The differences of one row up to which they are told apart."""
@@ -42,6 +49,8 @@ class SettingDifference:
     expected: str
     remedy: str = ""
     """What to do, where it is not to set this value."""
+    text: str = ""
+    """The difference in words, where it is not that of two values."""
 
 
 MeasureMovement = Callable[
@@ -51,6 +60,10 @@ MeasureMovement = Callable[
 
 Evaluate = Callable[[Node, Mapping[str, Any]], Sequence[Array] | None]
 """Returns what an operation of the reference gives with some settings changed, on both inputs."""
+
+ReadChange = Callable[[int, Node], Change | None]
+"""Returns what an operation of the reference, 0, or of the subject, 1, does to one tensor with a
+constant."""
 
 Compare = Callable[[Node, Node], Sequence[SettingDifference]]
 """Returns the settings in which an operation of the subject, the second one, differs from one of
@@ -89,11 +102,13 @@ class RegionWalk:
     """The operations that are paired as one, of either side, by each of the reference's."""
     measure: MeasureMovement = lambda *parts: None
     evaluate: Evaluate = lambda node, changes: None
+    read_change: ReadChange = lambda side, node: None
     _walked: dict[tuple[str, str, int, bool], list[Substitution]] = field(default_factory=dict)
     """What was found before two tensors: branches that meet are walked once."""
     _chains: dict[Substitution, Chains | None] = field(default_factory=dict)
     _movements: dict[Substitution, Movement | None] = field(default_factory=dict)
-    _compared: dict[tuple[str, str], bool] = field(default_factory=dict)
+    _compared: dict[tuple[str, str], Sequence[SettingDifference]] = field(default_factory=dict)
+    _changes: dict[tuple[int, str], Change | None] = field(default_factory=dict)
 
     def list_hypotheses(self) -> list[tuple[Substitution, ...]]:
         """Return sets of edits that may make the reference's region the subject's.
@@ -126,9 +141,31 @@ class RegionWalk:
         first, second = (fragment.nodes for fragment in self.read_fragments(edit))
         return len(first) == len(second) == 1 and self.have_other_settings(first[0], second[0])
 
+    def differs_behind_mask(self) -> bool:
+        """Return whether two rows hide the same scores of one tensor from all that reads them.
+
+        They put other numbers there, of which a softmax makes 0.
+        """
+        ends = self.reference.output, self.subject.output
+        sides = self.reference, self.subject
+        nodes = [region.graph.producers.get(t) for region, t in zip(sides, ends, strict=True)]
+        if nodes[0] is None or nodes[1] is None:
+            return False
+        changes = self._read_changes(nodes[0], nodes[1])
+        if changes is None or changes[0].form is not Form.MASK:
+            return False
+        readers = [
+            node for region, t in zip(sides, ends, strict=True)
+            for node in region.graph.consumers.get(t, ())
+        ]  # fmt: skip
+        if not readers or any(node.kind != "softmax" for node in readers):
+            return False
+        same = changes[1].tensor in self.matches.to_subject.get(changes[0].tensor, ())
+        return same and not self.find_differences(nodes[0], nodes[1])
+
     def have_other_settings(self, first: Node, second: Node) -> bool:
         """Return whether two operations of one kind differ in settings, for as many axes."""
-        if not have_same_kind(first, second) or not self._differ(first, second):
+        if not self.have_same_form(first, second) or not self.find_differences(first, second):
             return False
         if not first.inputs or not second.inputs:
             return True
@@ -154,7 +191,7 @@ class RegionWalk:
             (node.outputs[0], other.outputs[0])
             for other in own
             for node in self.reference.nodes
-            if node.outputs[0] not in self.matches.to_subject and have_same_kind(node, other)
+            if node.outputs[0] not in self.matches.to_subject and self.have_same_form(node, other)
             if node.outputs[0] != self.reference.output
             if self._have_equal_sizes(node.outputs[0], other.outputs[0])
         ]
@@ -229,12 +266,54 @@ class RegionWalk:
             self._walked[key] = list(found)[: MAX_EDITS + 1]
         return self._walked[key]
 
-    def _differ(self, first: Node, second: Node) -> bool:
-        """Return whether two operations have other settings."""
+    def find_differences(self, first: Node, second: Node) -> Sequence[SettingDifference]:
+        """Return the settings, and the constants, in which two operations differ."""
         key = first.id, second.id
         if key not in self._compared:
-            self._compared[key] = bool(self.compare(first, second))
+            changes = self._read_changes(first, second)
+            self._compared[key] = (
+                self.compare(first, second) if changes is None else self._compare(*changes)
+            )
         return self._compared[key]
+
+    def have_same_form(self, first: Node, second: Node) -> bool:
+        """Return whether two operations are one, or change one tensor in the same way."""
+        return have_same_kind(first, second) or self._read_changes(first, second) is not None
+
+    def _read_changes(self, first: Node, second: Node) -> tuple[Change, Change] | None:
+        """Return what two operations do to one tensor, if that is one form in two ways of writing.
+
+        Numbers of operations of one kind are compared as settings.
+        """
+        one, other = self._read_change(0, first), self._read_change(1, second)
+        if one is None or other is None or one.form is not other.form:
+            return None
+        if have_same_kind(first, second) and not (one.is_table and other.is_table):
+            return None
+        return one, other
+
+    def find_mask(self, side: int, tensor: str) -> tuple[Node, str] | None:
+        """Return what hides values of a tensor of the reference, 0, or of the subject, 1, and that.
+
+        As the operation that makes `tensor`, and the tensor that it hides values of.
+        """
+        node = (self.reference, self.subject)[side].find_producer(tensor)
+        change = None if node is None else self._read_change(side, node)
+        if node is None or change is None or change.form is not Form.MASK:
+            return None
+        return node, change.tensor
+
+    def _read_change(self, side: int, node: Node) -> Change | None:
+        if (side, node.id) not in self._changes:
+            self._changes[side, node.id] = self.read_change(side, node)
+        return self._changes[side, node.id]
+
+    def _compare(self, wanted: Change, own: Change) -> list[SettingDifference]:
+        order = self.matches.find_order(wanted.tensor, own.tensor)
+        if not has_other_constant(wanted, own, order):
+            return []
+        text, remedy = describe_other_constant(wanted, own, order)
+        return [SettingDifference("the constant", "", "", remedy, text)]
 
     def _walk_back(self, one: str, other: str, depth: int, *, units: bool) -> list[Substitution]:
         if other in self.matches.to_subject.get(one, ()):
@@ -253,7 +332,7 @@ class RegionWalk:
             return self._walk(one, second.inputs[0], depth, units=units)
         pairs = self._pair_group_inputs(first, second)
         if pairs is None:
-            if not _may_be_equivalent(first, second) or self._differ(first, second):
+            if not self._may_be_equivalent(first, second) or self.find_differences(first, second):
                 return edit
             if kinds.properties(first.kind).recurrent:
                 states = self._find_missing_states(first, second)
@@ -334,7 +413,13 @@ class RegionWalk:
         second = self.subject.find_producer(edit.subject)
         if first is None or second is None:
             return False
-        return _may_be_equivalent(first, second) and not self.compare(first, second)
+        return self._may_be_equivalent(first, second) and not self.find_differences(first, second)
+
+    def _may_be_equivalent(self, first: Node, second: Node) -> bool:
+        """Return whether two operations may compute the same: one form, or both linear layers."""
+        family = kinds.properties(first.kind).family
+        is_linear = family == "linear" and kinds.properties(second.kind).family == family
+        return is_linear or self.have_same_form(first, second)
 
     def _has_partner(self, one: str, other: str) -> bool:
         """Return whether either tensor is one that the other side has too."""
@@ -342,6 +427,11 @@ class RegionWalk:
 
     def pair_differing_inputs(self, first: Node, second: Node) -> list[tuple[str, str]] | None:
         """Return the inputs of two operations that are no pair of equals; None if they differ."""
+        changes = self._read_changes(first, second)
+        if changes is not None:
+            (one, other) = (each.tensor for each in changes)
+            is_same = other in self.matches.to_subject.get(one, ())
+            return [] if is_same else [(one, other)]
         if len(first.inputs) != len(second.inputs):
             return None
         pairs = list(zip(first.inputs, second.inputs, strict=True))
@@ -543,14 +633,9 @@ def _changes_values(region: Region, node: Node) -> bool:
 def keeps_values(node: Node) -> bool:
     """Return whether an operation only gives its one input another shape or other axes."""
     kind = kinds.properties(node.kind)
+    if any(each != [0, 0] for each in tuples_to_lists(node.hyper.get("padding", ()))):
+        return False
     return len(node.inputs) == 1 and (kind.passive or kind.returns_input or node.kind == "expand")
-
-
-def _may_be_equivalent(first: Node, second: Node) -> bool:
-    """Return whether two operations may compute the same: one kind, or both linear layers."""
-    family = kinds.properties(first.kind).family
-    is_linear = family == "linear" and kinds.properties(second.kind).family == family
-    return is_linear or have_same_kind(first, second)
 
 
 def have_same_kind(first: Node, second: Node) -> bool:

@@ -40,6 +40,9 @@ GUARD_SECONDS = 30.0
 MAX_OF_ONE_CAUSE = 3
 """The number of candidates of one cause that are tried in pairs."""
 
+MAX_ROUNDING = 2.0
+"""The limits up to which what a candidate leaves may be rounding, to which nothing is fitted."""
+
 MAX_AMPLIFICATION = 32.0
 """The largest factor by which output transforms, such as a softmax, may enlarge the floor."""
 
@@ -125,12 +128,28 @@ def explain_layer(
         attempt = try_candidates(failing, combination)
         if attempt is not None:
             attempts.append(attempt)
-            if attempt.x_floor_after <= failing.limit:
+            is_near = attempt.x_floor_after <= failing.limit
+            if is_near and not _fits_rounding(failing, attempt, singles):
                 named = _name_weights(failing, attempt, singles)
                 return Explanation(before, _drop_needless(failing, named))
         if time.thread_time() - started > GUARD_SECONDS:
             return Explanation(before, None, _select_closest(attempts, before), ended=True)
     return Explanation(before, None, _select_closest(attempts, before))
+
+
+def _fits_rounding(failing: FailingLayer, attempt: Attempt, singles: Sequence[Attempt]) -> bool:
+    """Return whether a number was fitted to the rounding that another candidate leaves alone.
+
+    That is just above the limit, where its operation rounds more than the reference's.
+    """
+    if not any(each.fitted_values for each in attempt.candidates):
+        return False
+    near = {
+        id(each.candidates[0])
+        for each in singles
+        if each.x_floor_after <= MAX_ROUNDING * failing.limit
+    }
+    return any(id(each) in near for each in attempt.candidates if not each.fitted_values)
 
 
 def _describe_non_finite_weights(failing: FailingLayer) -> str:
@@ -428,8 +447,9 @@ def try_candidates(failing: FailingLayer, candidates: tuple[Candidate, ...]) -> 
             if layer.output_transforms and limit < alone <= MAX_PROPAGATION * limit:
                 floor = _propagate_floor(layer, output, failing.floor)
                 after = _error_in_floors(failing, output, floor)
-    except (ValueError, IndexError, KeyError):
-        # The change does not fit this layer: the transpose of a matrix that is not square, say.
+    except (ValueError, IndexError, KeyError, TypeError):
+        # The change does not fit this layer: the transpose of a matrix that is not square, say, or
+        # an operator of two inputs in the place of one of one.
         return None
     return Attempt(candidates, after, alone, output.shape != failing.expected.shape)
 

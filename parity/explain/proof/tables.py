@@ -56,6 +56,12 @@ _MOST_FACTORS, _VALUES_PER_FACTOR = 64, 8
 _FEWEST_VALUES = 8
 """The different values that two tables must have in common to be made of the same ones."""
 
+_MOST_LISTED = 8
+"""The length of an axis up to which the order of its entries is listed."""
+
+_ITS_ORDER = "the reference's"
+"""The wanted order, where it is not listed."""
+
 _KNOWN_ANGLE = 0.02
 """The smallest angle per position that a table in float32 gives to four digits or so."""
 
@@ -95,6 +101,37 @@ def compare(*, before: Array, after: Array, is_complex: bool = False) -> Relatio
     worst = float(np.where(np.isnan(apart), np.inf, apart)[differs].max(initial=0.0))
     share = float(np.mean(differs))
     return Relation(Change.OTHER, f"{share:.0%} of {_format_shape(first)}, up to {worst:.3g} apart")
+
+
+def describe(relation: Relation, name: str) -> tuple[str, str]:
+    """Return a relation as a sentence on a table of this name, and the remedy.
+
+    Neither begins with a capital.
+    """
+    found, wanted = relation.found, relation.wanted
+    if relation.kind is Change.OFFSET:
+        return (
+            f"{name} has at each place what the reference has {found} it",
+            "begin at the reference's place: positions are often counted from 0 or from 1",
+        )
+    if relation.kind is Change.FREQUENCIES:
+        return (
+            f"the frequencies of its positions are {found}, not {wanted}",
+            f"compute them as {wanted}",
+        )
+    if relation.kind is Change.ORDER:
+        return (
+            f"{name} has another order: {found}, not {wanted}",
+            "order it as the reference does" + ("" if wanted == _ITS_ORDER else f": {wanted}"),
+        )
+    if relation.kind is Change.FACTOR:
+        return f"{name} is {found} times the reference's", f"divide it by {found}"
+    if relation.kind is Change.FACTORS:
+        return (
+            f"the entries of one axis of {name} are {found} times the reference's",
+            f"divide them by {found}",
+        )
+    return f"{name} has other values: {found}", "use the reference's constant"
 
 
 def _drop_repeats(first: Array, second: Array) -> tuple[Array, Array]:
@@ -262,13 +299,21 @@ def _gives(waves: _Waves, table: Array) -> bool:
 
 
 def _find_order(first: Array, second: Array) -> Relation | None:
-    """Return whether the entries of one axis are in another order."""
-    for axis in range(first.ndim):
+    """Return whether the entries of one axis, the shortest there is, are in another order."""
+    for axis in sorted(range(first.ndim), key=lambda each: first.shape[each]):
         rows = [np.moveaxis(each, axis, 0).reshape(each.shape[axis], -1)
                 for each in (first, second)]  # fmt: skip
-        moved = [each[np.lexsort(np.round(each, 5).T)] for each in rows]
-        if _is_close(moved[0], moved[1]):
-            return Relation(Change.ORDER, f"other places of axis {axis}", "the reference's")
+        orders = [np.lexsort(np.round(each, 5).T) for each in rows]
+        moved = [each[order] for each, order in zip(rows, orders, strict=True)]
+        if not _is_close(moved[0], moved[1]):
+            continue
+        length = first.shape[axis]
+        if length > _MOST_LISTED:
+            return Relation(Change.ORDER, f"other places of axis {axis}", _ITS_ORDER)
+        taken = np.empty(length, int)
+        taken[orders[1]] = orders[0]
+        found, wanted = (", ".join(map(str, each)) for each in (taken, range(length)))
+        return Relation(Change.ORDER, f"{found} of axis {axis}", wanted)
     return None
 
 
@@ -281,7 +326,7 @@ def _find_other_places(first: Array, second: Array) -> Relation | None:
         or not np.isin(found, known).all()
     ):
         return None
-    return Relation(Change.ORDER, "the same values at other places", "the reference's")
+    return Relation(Change.ORDER, "the same values at other places", _ITS_ORDER)
 
 
 def _is_close(first: NDArray[Any], second: NDArray[Any], tolerance: float = _CLOSE) -> bool:

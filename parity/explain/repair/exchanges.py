@@ -13,6 +13,7 @@ from typing import TypeGuard
 from parity.explain.repair.flow import enclosing_function, list_statements, written_names
 from parity.explain.repair.literals import is_on, list_expressions
 from parity.explain.repair.syntax import (
+    SYMBOLS,
     Edit,
     apply_edits,
     imported_names,
@@ -226,7 +227,7 @@ def change_arithmetic(text: str, line: int) -> Iterator[str]:
         new = _OPPOSITES.get(type(node.op))
         start, end = span(text, first)[1], span(text, second)[0]
         between = text[start:end]
-        old = _WRITTEN.get(type(node.op), "")
+        old = SYMBOLS.get(type(node.op), "")
         if new is None or between.count(old) != 1:
             continue
         edits: list[Edit] = [(start, end, between.replace(old, new))]
@@ -238,9 +239,6 @@ def change_arithmetic(text: str, line: int) -> Iterator[str]:
 
 _OPPOSITES: dict[type[ast.operator], str] = {
     ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*",
-}  # fmt: skip
-_WRITTEN: dict[type[ast.operator], str] = {
-    ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/",
 }  # fmt: skip
 
 

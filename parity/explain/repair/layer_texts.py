@@ -247,11 +247,7 @@ def _remove_activation(node: Node, files: SourceFiles, framework: str) -> Iterat
         text = files.texts[place.file]
         changed = None
         if place.made in getattr(found, framework):
-            made = "Identity"
-            if framework == "keras" and place.made != "Activation":
-                changed = sources.change_constructor(text, place, {}, "Identity")
-            else:
-                changed = sources.change_constructor(text, place, {}, made)
+            changed = sources.change_constructor(text, place, {}, "Identity")
         elif framework == "keras":
             changed = sources.change_constructor(text, place, {"activation": "linear"})
         if changed is not None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from parity.explain.repair.literals import read_literal
 from parity.explain.repair.syntax import (
+    OPERATORS,
     Edit,
     apply_edits,
     format_literal,
@@ -152,7 +153,7 @@ def change_operator(text: str, line: int, old: str, new: str) -> Iterator[str]:
             continue
         if not node.lineno <= line <= (node.end_lineno or 0):
             continue
-        if not old or not isinstance(node.op, _OPERATORS[old]):
+        if not old or not isinstance(node.op, OPERATORS[old]):
             continue
         first, second = (
             (node.left, node.right) if isinstance(node, ast.BinOp) else (node.target, node.value)
@@ -170,11 +171,6 @@ def change_operator(text: str, line: int, old: str, new: str) -> Iterator[str]:
             opened, closed = span(text, each)
             edits += [(opened, opened, "("), (closed, closed, ")")]
         yield apply_edits(text, edits)
-
-
-_OPERATORS: Mapping[str, type[ast.operator]] = {
-    "+": ast.Add, "-": ast.Sub, "*": ast.Mult, "/": ast.Div,
-}  # fmt: skip
 
 
 def exchange_items(text: str, line: int, names: Sequence[str]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from parity.explain.repair.literals import is_on, list_expressions
 from parity.explain.repair.syntax import (
+    OPERATORS,
     Edit,
     apply_edits,
     imported_names,
@@ -20,10 +21,6 @@ from parity.explain.repair.syntax import (
 
 MAX_PERMUTED = 3
 """The length of the longest list whose orders are all tried."""
-
-_OPERATORS: dict[str, type[ast.operator]] = {
-    "+": ast.Add, "-": ast.Sub, "*": ast.Mult, "/": ast.Div,
-}  # fmt: skip
 
 _ATOMS = (ast.Call, ast.Name, ast.Attribute, ast.Subscript, ast.Constant, ast.Tuple, ast.List)
 """Expressions that bind more closely than any operator."""
@@ -58,10 +55,10 @@ def wrap_operand(
             operands = _list_operands(text, node)
             (calls if name_of(node.func) in names else others).append(operands)
         elif isinstance(node, ast.BinOp):
-            is_own = operator != "" and isinstance(node.op, _OPERATORS.get(operator, ast.Pow))
+            is_own = operator != "" and isinstance(node.op, OPERATORS.get(operator, ast.Pow))
             (sums if is_own else others).append([node.left, node.right])
         elif isinstance(node, ast.AugAssign):
-            is_own = operator != "" and isinstance(node.op, _OPERATORS.get(operator, ast.Pow))
+            is_own = operator != "" and isinstance(node.op, OPERATORS.get(operator, ast.Pow))
             (sums if is_own else others).append([node.value])
         elif isinstance(node, ast.Return | ast.Assign) and node.value is not None:
             whole.append([node.value])

@@ -13,6 +13,15 @@ Edit = tuple[int, int, str]
 """Characters from the first, included, to the second, excluded, and the text in their place."""
 
 
+OPERATORS: Mapping[str, type[ast.operator]] = {
+    "+": ast.Add, "-": ast.Sub, "*": ast.Mult, "/": ast.Div,
+}  # fmt: skip
+"""Python's arithmetic, as it is written."""
+
+SYMBOLS: Mapping[type[ast.operator], str] = {each: symbol for symbol, each in OPERATORS.items()}
+"""How each of them is written."""
+
+
 def parse(text: str) -> ast.Module | None:
     """Return the tree of a source; None for one that is not Python."""
     try:

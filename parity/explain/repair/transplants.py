@@ -12,6 +12,7 @@ from functools import cache
 from parity.explain.repair.flow import enclosing_function, list_statements, read_names
 from parity.explain.repair.literals import is_on, list_expressions
 from parity.explain.repair.syntax import (
+    SYMBOLS,
     apply_edits,
     imported_names,
     is_module,
@@ -63,7 +64,7 @@ class ReferenceCode:
             for node in ast.walk(statement):
                 if not isinstance(node, ast.BinOp):
                     continue
-                operator = _OPERATORS.get(type(node.op), "")
+                operator = SYMBOLS.get(type(node.op), "")
                 for number, is_left in ((node.left, True), (node.right, False)):
                     if operator and _is_number(number):
                         found[operator, ast.unparse(number), is_left] = None
@@ -311,7 +312,6 @@ _NAMES = {
 _KEYWORDS = {"dim": "axis", "dims": "axis", "keepdim": "keepdims"}
 _BACKWARDS = {"axis": "dim", "keepdims": "keepdim"}
 _SHAPES = {"size", "to", "float", "contiguous", "detach", "expand"}
-_OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 
 
 def _is_number(node: ast.AST) -> bool:

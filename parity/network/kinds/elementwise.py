@@ -177,6 +177,7 @@ KINDS = (
     Kind(
         "where",
         _where,
+        selects=True,
         applies_to_attention_scores=True,
         ordered=True,
         torch_functions=("where",),

@@ -49,7 +49,8 @@ def _reshape(
 def _pad(inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]) -> Array:
     """Pad the last axes by a pair for each, [[top, bottom], [left, right]]; negative ones crop.
 
-    `mode` is constant, reflect, replicate or circular, as PyTorch has them.
+    `mode` is constant, reflect, replicate or circular, as PyTorch has them, or symmetric: with the
+    edge, as NumPy and TensorFlow have it.
     """
     data, padding, mode = inputs[0], hyper["padding"], hyper["mode"]
     if mode == "constant" and data.ndim == 2 + len(padding):
@@ -59,7 +60,9 @@ def _pad(inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[s
         raise ValueError(f"{data.shape} cannot be padded by {padding}")
     if mode == "constant":
         return np.pad(data, widths, constant_values=hyper["value"])
-    modes = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+    modes = {
+        "reflect": "reflect", "replicate": "edge", "circular": "wrap", "symmetric": "symmetric",
+    }  # fmt: skip
     if mode not in modes:
         raise ValueError(f"there is no operator for the mode {mode!r}")
     return np.asarray(np.pad(data, widths, mode=modes[mode]))  # type: ignore[call-overload]

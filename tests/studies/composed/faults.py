@@ -221,6 +221,7 @@ CHANGES: tuple[Change, ...] = (
     ("branch missing", _branch_missing, frozenset({"branch-missing", "scale"})),
     ("branches swapped", _branches_swapped, frozenset({"output-permuted", "channel-order",
                                                        "group-order", "concat-order",
+                                                       "values-in-another-order",
                                                        "other-tensor"})),
     ("factor", _factor, _SCALED),
     ("offset", _offset, _SCALED),

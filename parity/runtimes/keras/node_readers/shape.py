@@ -93,9 +93,7 @@ def _read_pad(event: Event) -> NodeReading | None:
     pairs = [flat[i : i + 2] for i in range(0, len(flat), 2)]
     hyperparameters: dict[str, Any] = {"mode": "constant", "value": 0.0}
     if event.name == "MirrorPad":
-        if decode_text(event.arguments["mode"]) != "REFLECT":
-            return None
-        hyperparameters = {"mode": "reflect"}
+        hyperparameters = {"mode": decode_text(event.arguments["mode"]).lower()}
     elif event.name == "PadV2":
         value = event.operands[2].value
         if value is None:

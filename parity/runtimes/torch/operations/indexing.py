@@ -123,8 +123,10 @@ def _index_select(name: str, given: Arguments) -> Operation:
 @register_reader("split split_with_sizes chunk tensor_split unbind")
 def _split(name: str, given: Arguments) -> Operation:
     # The sizes are those of the outputs: they are filled in by `complete`.
-    axis = normalise_axis(given.get("dim", 0), given["input"].tensor.ndim)
-    return Operation("split", {"axis": axis}, [given["input"]], keeps_axes=name != "unbind")
+    # `torch.split` alone calls what it splits `tensor`.
+    data = given["input"] if "input" in given else given["tensor"]
+    axis = normalise_axis(given.get("dim", 0), data.tensor.ndim)
+    return Operation("split", {"axis": axis}, [data], keeps_axes=name != "unbind")
 
 
 @register_reader("roll")
