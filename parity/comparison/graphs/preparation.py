@@ -650,7 +650,7 @@ class Preparation:
         exported = self._read(subject, InputArrays(arrays, model.inputs.source), answer)
         alignment = align_models(base, exported)
         exported = share_inputs(base, exported, alignment)
-        weights.begin_check(exported, alignment)
+        weights.begin_save_and_run(exported, alignment)
         return exported, alignment
 
     def _request_export(self, model: SubjectModel, name: str) -> dict[str, Any]:

@@ -78,11 +78,11 @@ class WeightAssignment:
             if model is not source:
                 begin(model, False)
         values = self.read(source)
-        _require_numbers(source, values)
+        _refuse_nan(source, values)
         if source is base and (self.request.weights == RANDOM or not base.brings_weights):
-            values = self._draw(base, values)
+            values = self._initialize_randomly(base, values)
         if source is base:
-            self._begin_values(base, alignments, targets)
+            self._begin_base_run(base, alignments, targets)
         if source in models.values():
             begin(source, True)
         for name in targets:
@@ -102,7 +102,7 @@ class WeightAssignment:
         ]
         if source is not base:
             values = self.read(base)
-            _require_numbers(base, values)
+            _refuse_nan(base, values)
         for name, model in others:
             with self._keep_failure(name, base):
                 alignments[name] = self._prove_on_copy(base, model, alignments[name], values)
@@ -145,9 +145,13 @@ class WeightAssignment:
         targets = tuple(name for name, model in models.items() if not model.brings_weights)
         if not targets:
             return source, targets, "each model's own"
-        text = f"those of {_title(source)}, copied by the alignment into {_join(targets)}"
-        keeping = {_title(model) for model in bringing} - {_title(source)}
-        return source, targets, text + (f"; {_join(sorted(keeping))}: own" if keeping else "")
+        text = f"those of {_name_both_readings(source)}, copied by the alignment into {_join_unique(targets)}"
+        keeping = {_name_both_readings(model) for model in bringing} - {_name_both_readings(source)}
+        return (
+            source,
+            targets,
+            text + (f"; {_join_unique(sorted(keeping))}: own" if keeping else ""),
+        )
 
     def _find_given(
         self,
@@ -160,9 +164,9 @@ class WeightAssignment:
         if model_files.is_checkpoint(given):
             source = self._load_checkpoint(given, base, models)
             others = _others(models, source)
-            text = f"{given}, loaded into {_title(source)}"
+            text = f"{given}, loaded into {_name_both_readings(source)}"
             if others:
-                text += f", copied by the alignment into {_join(others)}"
+                text += f", copied by the alignment into {_join_unique(others)}"
             return source, others, text
         for name, model in models.items():
             reference = model.subject.reference
@@ -183,7 +187,7 @@ class WeightAssignment:
         candidates = [
             name
             for name in dict.fromkeys((base.subject.name, *models))
-            if models[name].subject.runtime in runtimes and not _is_graph(models[name])
+            if models[name].subject.runtime in runtimes and not _is_onnx_file(models[name])
         ]
         if not candidates:
             label = " or ".join(map(registry.label, runtimes))
@@ -202,15 +206,17 @@ class WeightAssignment:
                 continue
             self.notes += [f"{name}: {note}" for note in answer["notes"]]
             return models[name]
-        fits = "" if len(candidates) == 1 else f"; it fits none of {_join(candidates)}"
+        fits = "" if len(candidates) == 1 else f"; it fits none of {_join_unique(candidates)}"
         raise WeightError(f"{errors[0]}{fits}")
 
-    def _draw(self, base: SubjectModel, values: Mapping[str, Array]) -> dict[str, Array]:
+    def _initialize_randomly(
+        self, base: SubjectModel, values: Mapping[str, Array]
+    ) -> dict[str, Array]:
         """Give a model seeded weights, and its batch norms the statistics of the input."""
         drawn = draw_weights(base.graph, values, seed=self.request.seed)
         drawn = {**values, **drawn}
-        self._write(base, drawn)
-        statistics = self._calibrate(base, drawn)
+        self._set_weights(base, drawn)
+        statistics = self._measure_batch_norm_statistics(base, drawn)
         if statistics:
             # The other weights, which are many times as large, are in the model already.
             self._load(base, statistics, self.folder / "calibrated.npz")
@@ -218,7 +224,9 @@ class WeightAssignment:
             save_npz(self.files[base.subject.name], drawn)
         return drawn
 
-    def _calibrate(self, base: SubjectModel, values: Mapping[str, Array]) -> dict[str, Array]:
+    def _measure_batch_norm_statistics(
+        self, base: SubjectModel, values: Mapping[str, Array]
+    ) -> dict[str, Array]:
         """Return the statistics of batch norms, measured on the input, by name.
 
         With a mean of 0 and a variance of 1 activations shrink or grow from layer to layer, which
@@ -255,7 +263,7 @@ class WeightAssignment:
     def _file_of(self, model: SubjectModel) -> Path:
         return self.folder / f"weights.{model.subject.name}.npz"
 
-    def _write(self, model: SubjectModel, values: Mapping[str, Array]) -> None:
+    def _set_weights(self, model: SubjectModel, values: Mapping[str, Array]) -> None:
         """Give a model its weights; keep their file."""
         path = self._file_of(model)
         self._load(model, values, path)
@@ -277,18 +285,18 @@ class WeightAssignment:
         """Copy weights into a model; return the alignment that the copied values confirm."""
         own = self.read(model)
         copied = transfer_weights(alignment, values, own)
-        self._write(model, {**own, **copied})
+        self._set_weights(model, {**own, **copied})
         checked, agreeing = self._check_values(source, model, alignment)
         if checked.weights != alignment.weights:
             copied = transfer_weights(checked, values, own)
-            self._write(model, {**own, **copied})
+            self._set_weights(model, {**own, **copied})
             agreeing = self._check_values(source, model, checked)[1]
         exchanged = self._try_exchanges(source, model, checked, agreeing, values, own)
         if exchanged.weights != checked.weights:
             copied = transfer_weights(exchanged, values, own)
         left = [name for name in own if name not in copied]
         if left:
-            shown = _join(left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
+            shown = _join_unique(left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
             self.notes.append(
                 f"{model.subject.name}: {len(left)} of {len(own)} weights have no equal partner in "
                 f"{source.subject.name} and keep their values: {shown}"
@@ -314,14 +322,14 @@ class WeightAssignment:
         )
         tried, kept = 0, True
         while tried < _MOST_EXCHANGES and (candidate := next(candidates, None)) is not None:
-            self._write(model, {**own, **transfer_weights(candidate, values, own)})
+            self._set_weights(model, {**own, **transfer_weights(candidate, values, own)})
             checked, found = self._check_values(source, model, candidate)
             tried, kept = tried + 1, checked.weights == candidate.weights and agreeing < found
             if kept:
                 alignment, agreeing = checked, found
                 candidates = itertools.chain(aligning.list_exchanges(alignment, agreeing))
         if not kept:
-            self._write(model, {**own, **transfer_weights(alignment, values, own)})
+            self._set_weights(model, {**own, **transfer_weights(alignment, values, own)})
         return alignment
 
     def _prove_on_copy(
@@ -356,7 +364,7 @@ class WeightAssignment:
         self.progress(model.subject.name, "checking the pairs by their values")
         try:
             reference = self._read_values(base, _list_base_tensors(base, alignment))
-            with self._open_values(model, _list_other_tensors(model, alignment)) as read:
+            with self._run_and_open_values(model, _list_other_tensors(model, alignment)) as read:
                 other = ValueReader(read)
                 checked = aligning.check_values(alignment, reference, other)
                 return checked, aligning.find_agreeing(checked, reference, other)
@@ -369,12 +377,12 @@ class WeightAssignment:
         """Return the tensors of a run that serves every check against this model."""
         known, reader = self._values.get(model.subject.name, (set[str](), None))
         if reader is None or not tensors <= known:
-            opened = self._opened.enter_context(self._open_values(model, tensors))
+            opened = self._opened.enter_context(self._run_and_open_values(model, tensors))
             reader = ValueReader(opened)
             self._values[model.subject.name] = tensors, reader
         return reader
 
-    def _open_values(self, model: SubjectModel, tensors: set[str]) -> Any:
+    def _run_and_open_values(self, model: SubjectModel, tensors: set[str]) -> Any:
         request = self._request_values(model, tensors)
         self._child(model).call("run_graph", **request.to_json())
         return open_values(Path(request.out))
@@ -386,7 +394,7 @@ class WeightAssignment:
             out=str(self.folder / f"values.{model.subject.name}.safetensors"),
         )
 
-    def _begin_values(
+    def _begin_base_run(
         self, base: SubjectModel, alignments: Mapping[str, Alignment], targets: Sequence[str]
     ) -> None:
         """Let the child of `base` run, for the check of the model that is checked first."""
@@ -396,7 +404,7 @@ class WeightAssignment:
             request = self._request_values(base, tensors)
             self._child(base).begin("run_graph", **request.to_json())
 
-    def begin_check(self, model: SubjectModel, alignment: Alignment) -> None:
+    def begin_save_and_run(self, model: SubjectModel, alignment: Alignment) -> None:
         """Let the model's child save its weights and run, for `save` and then `check_values`."""
         self.begin_saving(model)
         request = self._request_values(model, _list_other_tensors(model, alignment))
@@ -428,26 +436,28 @@ def _others(models: Mapping[str, SubjectModel], source: SubjectModel) -> tuple[s
     return tuple(name for name, model in models.items() if model is not source)
 
 
-def _require_numbers(model: SubjectModel, values: Mapping[str, Array]) -> None:
+def _refuse_nan(model: SubjectModel, values: Mapping[str, Array]) -> None:
     """Raise `WeightError` for NaN, behind which all models compute the same NaN.
 
     Infinity is left: masks are made of it.
     """
     names = [n for n, each in values.items() if each.dtype.kind == "f" and np.isnan(each).any()]
     if names:
-        raise WeightError(f"{_title(model)}: its weights have NaN: {join_first(names)}")
+        raise WeightError(
+            f"{_name_both_readings(model)}: its weights have NaN: {join_first(names)}"
+        )
 
 
-def _is_graph(model: SubjectModel) -> bool:
+def _is_onnx_file(model: SubjectModel) -> bool:
     """Return whether a framework's child has read an ONNX file."""
     reference = model.subject.reference
     return reference is not None and reference.runtime in registry.graph_runtimes()
 
 
-def _title(model: SubjectModel) -> str:
+def _name_both_readings(model: SubjectModel) -> str:
     """Return the subject's name, for both readings of an ONNX file."""
     return model.subject.name.removesuffix(FLOAT64)
 
 
-def _join(names: Sequence[str]) -> str:
+def _join_unique(names: Sequence[str]) -> str:
     return ", ".join(dict.fromkeys(name.removesuffix(FLOAT64) for name in names))
