@@ -145,13 +145,11 @@ class WeightAssignment:
         targets = tuple(name for name, model in models.items() if not model.brings_weights)
         if not targets:
             return source, targets, "each model's own"
-        text = f"those of {_name_both_readings(source)}, copied by the alignment into {_join_unique(targets)}"
-        keeping = {_name_both_readings(model) for model in bringing} - {_name_both_readings(source)}
-        return (
-            source,
-            targets,
-            text + (f"; {_join_unique(sorted(keeping))}: own" if keeping else ""),
-        )
+        right = _name_both_readings(source)
+        text = f"those of {right}, copied by the alignment into {_join_unique(targets)}"
+        keeping = {_name_both_readings(model) for model in bringing} - {right}
+        own = f"; {_join_unique(sorted(keeping))}: own" if keeping else ""
+        return source, targets, text + own
 
     def _find_given(
         self,
