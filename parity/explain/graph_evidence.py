@@ -27,6 +27,7 @@ from parity.comparison.graphs.weights import gather_weight
 from parity.comparison.state import Criteria
 from parity.errors import WeightError
 from parity.explain.captures import NEARBY, round_to_float32
+from parity.explain.crops import fold_crop
 from parity.explain.graph_inputs import (
     find_unpaired_inputs,
     fit,
@@ -111,6 +112,8 @@ class GraphEvidence:
         if layer is None:
             layer = Layer("identity", (expected,))
         expected, actual = self.turn_output(row, expected), self.turn_output(row, actual)
+        if expected.shape != actual.shape:
+            layer, expected = fold_crop(reference.graph, node, layer, expected)
         floor = floor.for_precision(self.find_precision(subject, row.name))
         model = self.state.models[subject]
         own = main_node(model.graph, row.nodes.get(subject, ()))
@@ -489,36 +492,6 @@ class GraphEvidence:
         for rearrangement in channels_first(infer_axes(graph).get(point.tensor, "")):
             array = rearrangement.apply(array)
         return np.asarray(array, np.float64)
-
-
-def crop_output(
-    evidence: GraphEvidence, subject: str, row: GraphRow, actual: Array
-) -> Array | None:
-    """Return what is read of a row that has another shape than the reference's, if that has its.
-
-    What pads on both sides and crops on one is written differently from what pads on one alone.
-    """
-    graph, reference = evidence.state.models[subject].graph, evidence.state.reference.graph
-    point, wanted = row.tensors[subject], reference.by_id[row.node].outputs[0]
-    readers = graph.consumers.get(point.tensor, ())
-    is_output = any(port.tensor == point.tensor for port in graph.outputs)
-    if not readers or is_output or wanted not in evidence.reference_tensors:
-        return None
-    shape = evidence.reference_tensors.shape(wanted)
-    if shape == actual.shape:
-        return None
-    found = []
-    for node in readers:
-        if len(node.inputs) != 1 or not kinds.properties(node.kind).moves_values:
-            return None
-        try:
-            own = np.asarray(point.invert(actual, graph.tensors[point.tensor].shape), np.float64)
-            output = point.apply(kinds.evaluate(node.kind, (own,), {}, node.hyper))
-        except (ValueError, KeyError, IndexError, TypeError):
-            return None
-        found.append(np.asarray(output))
-    is_one = all(np.array_equal(each, found[0]) for each in found)
-    return found[0] if is_one and found[0].shape == shape else None
 
 
 def _turn_signal(array: Array) -> Array:

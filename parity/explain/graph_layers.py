@@ -25,13 +25,13 @@ from parity.explain.attention_rows import ATTENTION, read_attention
 from parity.explain.captures import round_to_float32
 from parity.explain.cause import Cause
 from parity.explain.causes import rewired, wrong_tensor
+from parity.explain.crops import crop_output
 from parity.explain.findings import IsolatedFailure
 from parity.explain.folded_layers import describe_folded, find_folded, leave_out_folded
 from parity.explain.graph_evidence import (
     MAX_VALUES,
     GraphEvidence,
     as_transform,
-    crop_output,
     may_read_turned,
 )
 from parity.explain.graph_inputs import (
@@ -156,10 +156,10 @@ class GraphExplainer:
                     actual = readers[subject].read(row.name)
                     floor = result.floor
                     cropped = crop_output(self.evidence, subject, row, actual)
-                    if cropped is not None:
-                        actual = cropped
-                        if self._agrees(subject, row, floor, actual):
-                            self.cropped.add((subject, row.name))
+                    has_other_shape = actual.shape != tuple(row.shape)
+                    actual = actual if cropped is None else cropped
+                    if has_other_shape and self._agrees(subject, row, floor, actual):
+                        self.cropped.add((subject, row.name))
                     found = self._explain_by_statement(subject, row, floor, actual)
                     if not found and is_searched:
                         try:
