@@ -125,7 +125,9 @@ def run_graph_comparison(
         store = open_store(request, cache, folder, uses_gpu=placement.uses_gpu)
         prepared, restoration = _restore(store, children, progress, stack)
         is_new = prepared is None
-        prepared = prepared or preparation.prepare()
+        if prepared is None:
+            prepared = preparation.prepare()
+            store = _read_sources(store, children, prepared)
         state = preparation.build_state(prepared)
         runner = GraphRunner(state, children, folder, progress, store, restoration)
         state, findings = judge_models(state, runner)
@@ -145,6 +147,18 @@ def run_graph_comparison(
     if store is not None:
         prune()
     return report, files
+
+
+def _read_sources(
+    store: ModelStore | None, children: Children, prepared: PreparedModels
+) -> ModelStore | None:
+    """Return the store once it knows the source of prepared models; None where that is unknown."""
+    try:
+        if store is not None:
+            store.read_sources(children, prepared)
+    except ParityError:
+        return None
+    return store
 
 
 def _restore(
@@ -340,7 +354,7 @@ def _find_explanation(
         notes = (*findings.notes, *decode(tuple[str, ...], kept["notes"]))
         return replace(findings, **fields, notes=notes)
     if runner.restoration is not None:
-        runner.restoration.save_export_weights()
+        runner.restoration.save_export_weights(state.models)
     found = _explain(state, runner, findings, reference, unrelated)
     if found.is_explained:
         data = {name: encode(getattr(found, name)) for name in _EXPLAINED}

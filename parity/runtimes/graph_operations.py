@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,17 @@ class GraphOperations(GraphFramework):
             "nodes": len(graph.nodes),
             "record": self.describe_record(),
         }
+
+    def list_module_files(self) -> dict[str, Any]:
+        """Return "files": by the file of each loaded module, its time in ns and its size."""
+        files = {}
+        for module in list(sys.modules.values()):
+            path = getattr(module, "__file__", None)
+            if isinstance(path, str) and os.path.isabs(path):
+                with suppress(OSError):
+                    found = os.stat(path)
+                    files[path] = [found.st_mtime_ns, found.st_size]
+        return {"files": files}
 
     def restore_graph(self, *, inputs: str, record: Any) -> None:
         """Be as after `read_graph` on the file `inputs`, without a run.

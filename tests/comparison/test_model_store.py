@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import time
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -34,7 +36,7 @@ from parity.network.graph import Graph, Node, Parameter, Port, Tensor
 from parity.network.rearrangement import Rearrangement
 from parity.numerics.npz import load_npz, save_npz
 from parity.numerics.verdict import PointResult, Status, SubjectResult
-from parity.processes import probe
+from parity.processes import probe, registry
 from parity.processes.cache import Cache
 from parity.processes.references import parse_reference
 from parity.processes.warm import identity
@@ -62,7 +64,25 @@ def _folder(parent: Path) -> Path:
 
 def _open(folder: Path, references: tuple[str, ...] = PAIR, **fields: Any) -> Any:
     request = GraphRequest(references, **{"export": False, "device": "cpu", **fields})
-    return open_store(request, Cache(), folder, uses_gpu=False)
+    found = open_store(request, Cache(), folder, uses_gpu=False)
+    if found is not None:
+        found.sources.update(_Source(Path(__file__)).read())
+    return found
+
+
+@dataclass
+class _Source:
+    """A child that has loaded one module."""
+
+    path: Path
+
+    def call(self, operation: str) -> dict[str, Any]:
+        assert operation == "list_module_files"
+        return {"files": self.read()}
+
+    def read(self) -> dict[str, list[int]]:
+        found = self.path.stat()
+        return {str(self.path): [found.st_mtime_ns, found.st_size]}
 
 
 # The key
@@ -169,6 +189,14 @@ def test_a_users_code_and_files_are_never_kept(folder, tmp_path, monkeypatch):
     assert _open(folder, table=tmp_path / "pairs.csv") is None
     assert _open(folder, custom_objects="net.py") is None
     assert _open(folder, input=str(tmp_path)) is None
+
+
+def test_a_runtime_from_elsewhere_is_not_kept(folder, monkeypatch):
+    own = registry.get
+    monkeypatch.setattr(
+        registry, "get", lambda name: replace(own(name), module=f"mine.{name}")
+    )  # fmt: skip
+    assert _open(folder) is None
 
 
 def test_a_zoo_from_elsewhere_is_not_kept(folder, monkeypatch):
@@ -306,12 +334,60 @@ def test_a_damaged_entry_is_made_anew(folder, tmp_path, root, suffix, damage):
     cache = Cache()
     request = GraphRequest(PAIR, export=False, device="cpu")
     damaged = open_store(request, cache, _folder(tmp_path), uses_gpu=False)
+    damaged.sources.update(_Source(Path(__file__)).read())
     assert damaged.find_models() is None
     assert damaged.note is None
     assert [note for note in cache.notes if "damaged" in note] == cache.notes
     assert len(cache.notes) == (damage == "changed")
     damaged.keep_models(_prepare(_folder(tmp_path)))
     assert _open(_folder(tmp_path)).find_models() is not None
+
+
+def _open_with(folder: Path, tmp_path: Path, prepared: PreparedModels, module: Path) -> Any:
+    store = _open(_folder(tmp_path))
+    store.read_sources(_list_children(prepared, module), prepared)
+    return store
+
+
+def _list_children(prepared: PreparedModels, module: Path) -> dict[str, _Source]:
+    return {model.subject.child: _Source(module) for model in prepared.models.values()}
+
+
+def test_a_module_that_was_edited_since_is_seen(folder, tmp_path):
+    prepared, module = _prepare(folder), tmp_path / "zoo.py"
+    module.write_text("x = 1\n")
+    os.utime(module, (1e9, 1e9))
+    store = _open_with(folder, tmp_path, prepared, module)
+    store.keep_models(prepared)
+    store.keep_result(CAUSES, {}, [1])
+    again = _open(_folder(tmp_path))
+    assert again.find_models() is not None
+    assert again.find_result(CAUSES, {}) == [1]
+    module.write_text("x = 2\n")
+    os.utime(module, (1e9 + 1, 1e9 + 1))
+    assert _open(_folder(tmp_path)).find_models() is None
+    assert _open_with(folder, tmp_path, prepared, module).find_result(CAUSES, {}) is None
+    module.unlink()
+    assert _open(_folder(tmp_path)).find_models() is None
+
+
+def test_where_a_module_was_written_meanwhile_nothing_is_kept(folder, tmp_path):
+    prepared, module = _prepare(folder), tmp_path / "zoo.py"
+    store = _open(_folder(tmp_path))
+    module.write_text("x = 1\n")
+    os.utime(module, (time.time() + 1, time.time() + 1))
+    store.read_sources(_list_children(prepared, module), prepared)
+    store.keep_models(prepared)
+    store.keep_result(CAUSES, {}, [1])
+    assert store.find_models() is None
+    assert store.find_result(CAUSES, {}) is None
+
+
+def test_where_the_modules_are_not_known_nothing_is_kept(folder, tmp_path):
+    store, prepared = _open(_folder(tmp_path)), _prepare(folder)
+    store.sources.clear()
+    store.keep_models(prepared)
+    assert store.find_models() is None
 
 
 def test_files_of_two_runs_are_never_mixed(folder, tmp_path):
@@ -381,7 +457,7 @@ def test_restored_models_are_loaded_and_nothing_is_read(folder):
     with pytest.raises(ChildError, match="died"):
         restoration.wait("child1")
     calls.clear()
-    restoration.save_export_weights()
+    restoration.save_export_weights(prepared.models)
     assert calls == [("child2", "save_parameters")]
 
 

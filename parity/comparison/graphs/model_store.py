@@ -2,16 +2,20 @@
 
 A user's file or folder may read others, which no key can cover: nothing of it is kept. The key
 covers the models with their options, what the request says of inputs, weights and exports, the
-source of `parity`, every installed package and the conditions that a child is started in. What is
-measured with the models is kept by the bits of what it was measured on.
+source of `parity`, every installed package and the conditions that a child is started in. An entry
+names the files of all modules that its children had loaded: where one has changed since, in a
+package that is edited in place, it is not used. What is measured with the models is kept by the
+bits of what it was measured on.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +34,7 @@ from parity.network.graph import Graph
 from parity.numerics.npz import load_npz, save_npz
 from parity.processes import probe, registry, zoos
 from parity.processes.cache import Cache, require_own_folder
+from parity.processes.children import Children
 from parity.processes.interpreters import is_own_interpreter, select_interpreter
 from parity.processes.machine import processor_name
 from parity.processes.references import (
@@ -73,6 +78,9 @@ class ModelStore:
     """What further determines what is found out about their captures."""
     folder: Path
     """A folder for the files of this comparison."""
+    sources: dict[str, list[int]] = field(default_factory=dict)
+    """By the file of each module that the models' children had loaded, its time in ns and size."""
+    _started: int = field(default_factory=time.time_ns)
     _used: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -97,23 +105,49 @@ class ModelStore:
         return json.loads(path.read_bytes())
 
     def keep_result(self, what: str, on: Mapping[str, Any], data: Any) -> None:
-        """Keep JSON data; `on` are hashes and values of all that it was computed on."""
+        """Keep JSON data; `on` are hashes and values of all that it was computed on.
+
+        Not where a module was written since this comparison began: an older one may be loaded.
+        """
+        if not self._has_older_sources():
+            return
         path = self.folder / f"result.{what}.json"
         with self._lock:
             path.write_text(json.dumps(data), encoding="utf-8")
             self.cache.publish("results", self._key(what, on), path)
 
     def _key(self, what: str, on: Mapping[str, Any]) -> dict[str, Any]:
-        return {"models": self.facts, "what": what, "on": on}
+        sources = sorted(self.sources.items()) if what != MODELS else None
+        return {"models": self.facts, "what": what, "on": on, "sources": sources}
+
+    # Sources -------------------------------------------------------------------------------------
+
+    def read_sources(self, children: Children, prepared: PreparedModels) -> None:
+        """Ask the children of models for the files of the modules that they have loaded.
+
+        Raises `ParityError` where one does not answer.
+        """
+        for child in dict.fromkeys(model.subject.child for model in prepared.models.values()):
+            self.sources.update(children[child].call("list_module_files")["files"])
+
+    def _has_older_sources(self) -> bool:
+        """Return whether the sources are known and none was written while the models were read."""
+        last = max((time_ns for time_ns, _ in self.sources.values()), default=None)
+        return last is not None and last < self._started
 
     # Models --------------------------------------------------------------------------------------
 
     def find_models(self) -> PreparedModels | None:
         """Return the models as an earlier run prepared them, their files verified; or None."""
         data = self.find_result(MODELS, {})
-        prepared = None if data is None else self._decode_models(data)
+        is_current = data is not None and all(
+            _is_unchanged(path, state) for path, state in data["sources"].items()
+        )
+        prepared = self._decode_models(data) if is_current else None
         if prepared is None:
             self._used.discard(MODELS)
+        else:
+            self.sources.update(data["sources"])
         return prepared
 
     def _decode_models(self, data: Mapping[str, Any]) -> PreparedModels | None:
@@ -152,6 +186,8 @@ class ModelStore:
         }
         if not _is_reproducible(prepared) or any(map(_has_external_data, files.values())):
             return
+        if not self._has_older_sources():
+            return
         models = {}
         for name, model in prepared.models.items():
             inputs = self.folder / f"kept.{name}.npz"
@@ -171,6 +207,7 @@ class ModelStore:
             "alignments": {name: encode(each) for name, each in prepared.alignments.items()},
             "weight_source": prepared.weight_source,
             "notes": list(prepared.notes),
+            "sources": self.sources,
         }
         self.keep_result(MODELS, {}, data)
 
@@ -251,14 +288,16 @@ def _is_determined(request: GraphRequest) -> bool:
     """Return whether the names of a request's models determine them."""
     if request.weights not in (None, RANDOM) or request.table or request.custom_objects:
         return False
-    return all(_is_fixed(reference) for _, _, reference in request.name_models())
+    return all(_is_fixed(runtime, reference) for _, runtime, reference in request.name_models())
 
 
-def _is_fixed(reference: ModelReference) -> bool:
+def _is_fixed(runtime: str, reference: ModelReference) -> bool:
     """Return whether a model is a zoo's or registered, without weights or options that are files.
 
-    A zoo outside of `parity` is not covered by the hash of its source.
+    A runtime or a zoo outside of `parity` is not covered by the hash of its source.
     """
+    if not registry.get(runtime).module.startswith("parity."):
+        return False
     if reference.form == ZOO:
         zoo = zoos.all_zoos()[reference.zoo]
         if zoo.holds_folders or not zoo.module.startswith("parity."):
@@ -327,6 +366,15 @@ def _describe_children(request: GraphRequest) -> list[Any] | None:
             ]
         )
     return found
+
+
+def _is_unchanged(path: str, state: Sequence[int]) -> bool:
+    """Return whether a file has the time in ns and the size of `state`."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return False
+    return [found.st_mtime_ns, found.st_size] == list(state)
 
 
 def _is_reproducible(prepared: PreparedModels) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -41,10 +41,10 @@ class Restoration:
         if child in self._loading:
             self._loading[child].result()
 
-    def save_export_weights(self) -> None:
-        """Let the children of exports save the weights that their files hold."""
+    def save_export_weights(self, names: Collection[str]) -> None:
+        """Let the children of the exports among `names` save the weights that their files hold."""
         for name, model in self.prepared.models.items():
-            if model.subject.exported_from:
+            if model.subject.exported_from and name in names:
                 child = self.children[model.subject.child]
                 child.call("save_parameters", path=str(self.prepared.weights[name]))
 
