@@ -265,6 +265,7 @@ KINDS = (
     Kind(
         "lstm_cell",
         _cell(_lstm_step),
+        family="lstm",
         gates=_LSTM_GATES,
         recurrent=True,
         mixes_axes=True,
@@ -276,6 +277,7 @@ KINDS = (
     Kind(
         "gru_cell",
         _cell(_gru_step),
+        family="gru",
         gates=_GRU_GATES,
         recurrent=True,
         mixes_axes=True,
@@ -287,6 +289,7 @@ KINDS = (
     Kind(
         "rnn_cell",
         _cell(_rnn_step),
+        family="rnn",
         recurrent=True,
         mixes_axes=True,
         phrase="simple RNN cell",
