@@ -241,6 +241,10 @@ def test_a_layer_of_whole_sequences_shares_the_weights_of_a_cell_in_a_loop() -> 
     assert {(each.reference, each.other) for each in alignment.weights} == {
         ("k", "k"), ("r", "r"), ("b", "b"), ("c", "b"),
     }  # fmt: skip
+    # Here both have three values; one is a step, the other every step or the last.
+    second = _recurrent("keras")
+    second = replace(second, tensors={**second.tensors, "y": Tensor("y", (1, 3), "float32")})
+    assert [len(pair.tensors) for pair in align(first, second).pairs if pair.weights] == [0]
 
 
 def test_one_bias_is_the_sum_of_two() -> None:
