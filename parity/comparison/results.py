@@ -30,6 +30,12 @@ NOT_COMPARED = " is not compared: "
 NOT_CHECKED = ": the pairs were not checked by values: "
 """Between the name and the reason in the note on a model whose pairs could not be checked."""
 
+KEPT = " weights have no equal partner in "
+"""In the note on a model with weights that were not copied, before the name of their source."""
+
+NOT_COPIED = " not copied into "
+"""In the note on weights without a partner where the difference of two models begins."""
+
 COMPUTES_IN, BY_ITSELF = " computes in ", " by itself: "
 """Around the precision in the note on a subject of which a part is judged by a larger floor."""
 

@@ -207,7 +207,13 @@ class Kind:
     affine: bool = False
     """Whether it multiplies each channel by a number, or adds one, in inference."""
     recurrent: bool = False
-    """Whether it runs over time, with the weights of all its layers and directions."""
+    """Whether it runs over time, with the weights of all its layers and directions, or is one step
+    of such a layer."""
+    step: bool = False
+    """Whether it is one step of such a layer: it has the layer's weights, and gives other values.
+    """
+    gates: str = ""
+    """The order of the gates in its weights, a letter each; empty for none."""
     applies_to_attention_scores: bool = False
     """Whether attention that is written as several operations may apply it to the scores."""
     returns_input: bool = False

@@ -12,6 +12,7 @@ from parity.comparison.graphs.precisions import describe_row_precisions
 from parity.comparison.graphs.request import GraphSubject
 from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import locate, main_node
+from parity.comparison.graphs.uncopied import describe_uncopied
 from parity.comparison.levels import describe_failing_trials, judge_points
 from parity.comparison.results import (
     InputFacts,
@@ -134,7 +135,10 @@ def _collect_environment(state: GraphState) -> dict[str, Any]:
 
 def _collect_notes(state: GraphState, findings: GraphFindings) -> tuple[str, ...]:
     request = state.request
-    notes = [*findings.notes, *state.notes, *describe_left_out(findings.stages)]
+    explained = {(each.subject, each.layer) for each in findings.causes if each.cause != UNKNOWN}
+    notes = [*findings.notes, *state.notes]
+    notes += describe_uncopied(state, findings.divergences, explained)
+    notes += describe_left_out(findings.stages)
     if state.placement.note is not None:
         notes.append(state.placement.note)
     rows = criteria(state).row_precisions

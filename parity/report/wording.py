@@ -10,7 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from parity.comparison.results import BY_ITSELF, COMPUTES_IN, NOT_COMPARED, Outcome, Verdict
+from parity.comparison.results import (
+    BY_ITSELF,
+    COMPUTES_IN,
+    NOT_COMPARED,
+    NOT_COPIED,
+    Outcome,
+    Verdict,
+)
 from parity.numerics.verdict import (
     FirstDivergence,
     PointResult,
@@ -120,7 +127,9 @@ def _describe_divergence(report: Report) -> str:
     )
     if right:
         difference += f"; {join_names(right)} {'agree' if len(right) > 1 else 'agrees'}"
-    return difference + "."
+    # What was never given one model's weights may compute the same with them.
+    uncopied = [f" {note}." for note in report.notes if NOT_COPIED in note]
+    return difference + "." + "".join(uncopied)
 
 
 def _describe_unknown(report: Report) -> str:

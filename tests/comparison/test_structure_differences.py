@@ -101,6 +101,13 @@ TENSORS = {"x": np.random.default_rng(0).standard_normal((1, 2, 4, 4))}
 VALUES = {"k": np.random.default_rng(1).standard_normal((2, 3, 3, 3))}
 
 
+def test_a_step_and_its_layer_differ_in_their_settings_alone():
+    first = one_node("gru_cell", (1, 3), (1, 4), units=4)
+    second = one_node("gru", (1, 5, 3), (1, 4), units=4, last=True, gates="zrn", reset_after=False)
+    (found,) = differ(first, second)
+    assert (found.field, found.expected, found.value) == ("reset_after", True, False)
+
+
 def difference(field: str, expected: Any, value: Any, **hyper: Any) -> PairDifference:
     return PairDifference("keras", "n", "n", field, expected, value, "", hyper=hyper)
 

@@ -87,3 +87,86 @@ def test_tables_of_one_shape_are_paired_by_their_names_as_the_values_prove(parit
         "--no-export", "--no-explain",
     )  # fmt: skip
     assert done.code == 0, done.out
+
+
+CELLS_TORCH = """
+import torch
+from torch import nn
+
+
+class Cells(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last, self.out = nn.LSTMCell(4, 6), nn.GRUCell(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        zeros = torch.zeros(len(x), 6)
+        state, h = (zeros, zeros), zeros
+        for t in range(x.size(1)):
+            state = self.first(x[:, t], state)
+            h = self.last(state[0] + state[1], h)
+        return self.out(h)
+
+
+def build():
+    torch.manual_seed(3)
+    return Cells().eval(), (torch.randn(2, 4, 4),)
+"""
+
+CELLS_KERAS = """
+import keras
+import numpy as np
+from keras import layers, ops
+
+
+class Cells(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last, self.out = LAYERS
+
+    def call(self, x):
+        zeros = ops.zeros((len(x), 6))
+        state, h = [zeros, zeros], zeros
+        for t in range(x.shape[1]):
+            _, state = self.first(x[:, t], state)
+            h, _ = self.last(state[0] + state[1], h)
+        return self.out(h)
+
+
+def build():
+    model = Cells()
+    x = np.random.RandomState(0).randn(2, 4, 4).astype("float32")
+    model(x)
+    return model, x
+"""
+
+PLAIN = "layers.LSTMCell(6), layers.GRUCell(6), layers.Dense(3)"
+
+
+@pytest.mark.parametrize(
+    ("cells", "code", "line"),
+    [
+        (PLAIN, 0, ""),
+        # A cell of the user's own is read as its products.
+        (
+            f"{PLAIN.replace('layers.GRUCell(6)', 'Own(6)')}\nclass Own(layers.GRUCell):\n"
+            "    def call(self, sequence, states): return super().call(sequence, states)",
+            1,
+            "4 weights of torch were not copied into keras (last.weight_ih, last.weight_hh, "
+            "last.bias_ih and 1 more), and the difference begins where they are read.",
+        ),
+    ],
+    ids=["cells", "a cell of one's own"],
+)
+@pytest.mark.slow
+def test_cells_in_a_loop_have_the_weights_of_their_partners(parity, tmp_path, cells, code, line):
+    first, _, more = cells.partition("\n")
+    text = CELLS_KERAS.replace("LAYERS", first).replace("class Cells", f"{more}\n\nclass Cells")
+    (tmp_path / "t.py").write_text(CELLS_TORCH)
+    (tmp_path / "k.py").write_text(text)
+    done = parity(
+        "compare", f"{tmp_path / 't.py'}:build", f"{tmp_path / 'k.py'}:build", "--weights", "torch",
+        "--no-export", "--no-explain", "--quiet",
+    )  # fmt: skip
+    assert done.code == code, done.out
+    assert line in done.out.partition("\n")[0]

@@ -244,6 +244,14 @@ def test_parity_says_which_exports_were_not_compared() -> None:
     assert "not compared" not in str(dataclasses.replace(report, notes=notes[1:]))
 
 
+def test_a_divergence_says_which_weights_were_not_copied() -> None:
+    report = divergence()
+    note = "3 weights of torch were not copied into keras (a, b, c), and the rest"
+    first = str(report).partition("\n")[0]
+    changed = dataclasses.replace(report, notes=("keras: a note", note))
+    assert str(changed).partition("\n")[0] == f"{first} {note}."
+
+
 def test_parity_says_what_was_judged_by_the_floor_of_a_lower_precision() -> None:
     notes = tuple(
         describe_row_precisions(name, {"mlp.0": "float16", "mlp.1": "float16"})

@@ -238,6 +238,32 @@ def cells() -> Any:
     return keras.Model(x, layers.RNN(layers.LSTMCell(4))(y))
 
 
+class _Cells(keras.Model):
+    """Cells that are called in a loop: with given states and with zeros, on data and on zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.long, self.gated = layers.LSTMCell(5), layers.GRUCell(5)
+        self.early = layers.GRUCell(4, reset_after=False)
+        self.plain = layers.SimpleRNNCell(4, activation="relu", use_bias=False)
+
+    def call(self, image: Any) -> Any:
+        zeros = ops.zeros((ops.shape(image)[0], 5))
+        first, last, h = [zeros, zeros], [zeros], ops.zeros((ops.shape(image)[0], 4))
+        y = h
+        for _ in range(2):
+            _, first = self.long(image, first)
+            x, last = self.gated(first[1], states=last)
+            h, _ = self.early(x, h)
+            y, _ = self.plain(y, [h])
+        return y
+
+
+@case(image=drawn(2, 4))
+def cell_loops() -> Any:
+    return _Cells()
+
+
 @case(image=tokens(2, 6))
 def masked_lstm() -> Any:
     x = keras.Input((6,), dtype="int32", name="image")

@@ -597,3 +597,12 @@ def test_a_model_is_read_run_and_measured_by_requests(tmp_path):
     path = tmp_path / "weights.npz"
     runtime.save_parameters(path=str(path))
     runtime.load_parameters(path=str(path))
+
+
+def test_a_cell_leaves_out_states_of_zeros_and_keeps_an_input_of_zeros():
+    graph = runtime_of("cell_loops").record(CASES["cell_loops"].inputs)
+    cells = [node for node in graph.nodes if node.kind.endswith("_cell")]
+    assert [(node.kind, len(node.inputs), sorted(node.constants)) for node in cells] == [
+        ("lstm_cell", 1, []), ("gru_cell", 1, []), ("gru_cell", 1, []), ("rnn_cell", 1, ["0"]),
+        ("lstm_cell", 3, []), ("gru_cell", 2, []), ("gru_cell", 2, []), ("rnn_cell", 2, []),
+    ]  # fmt: skip

@@ -169,6 +169,25 @@ class Recurrent(nn.Module):
         return self.head(self.rnn(self.embed(ids))[0])
 
 
+class Cells(nn.Module):
+    """Cells that are called in a loop: with given states, with none, with zeros, on zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.long, self.gated = nn.LSTMCell(4, 5), nn.GRUCell(5, 5)
+        self.plain, self.bare = nn.RNNCell(5, 4, nonlinearity="relu"), nn.RNNCell(4, 4, bias=False)
+
+    def forward(self, x):
+        state = x.new_zeros(len(x), 5)
+        first, last, h, y = (state, state), None, None, torch.zeros(len(x), 4)
+        for _ in range(2):
+            first = self.long(x, first)
+            last = self.gated(first[1], last)
+            h = self.plain(last, h)
+            y = self.bare(y, h)
+        return y
+
+
 class Computed(nn.Module):
     """Weights that are used through a computation."""
 
@@ -317,6 +336,7 @@ CASES: dict[str, Case] = {
     "lstm": Case(lambda: Recurrent(nn.LSTM(6, 4, 2, batch_first=True), 4), {"ids": IDS}),
     "gru": Case(lambda: Recurrent(nn.GRU(6, 4, bidirectional=True), 8), {"ids": IDS}),
     "rnn": Case(lambda: Recurrent(nn.RNN(6, 4, nonlinearity="relu"), 4), {"ids": IDS}),
+    "cells": Case(Cells, {"x": VECTOR}),
     "lstm_projected": Case(lambda: Recurrent(nn.LSTM(6, 4, proj_size=2), 2), {"ids": IDS}),
     "maxima": Case(Maxima, {"x": IMAGE}),
     "computed": Case(Computed, {"x": IMAGE}),

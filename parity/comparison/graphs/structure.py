@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from parity.comparison.graphs.layout import is_signal, move_channels_first
 from parity.comparison.graphs.state import SubjectModel
 from parity.network import kinds
-from parity.network.alignment import Alignment, NodePair, infer_axes
+from parity.network.alignment import Alignment, NodePair, families, infer_axes
 from parity.network.graph import OPAQUE, Graph, Node
 from parity.network.graph_weights import to_canonical_weight
 from parity.network.kind import tuples_to_lists
@@ -136,7 +136,8 @@ def _compare_nodes(subject: str, pair: NodePair, first: Node, second: Node) -> l
     outputs = {(each.reference, each.other) for each in pair.tensors}
     is_part = bool(pair.tensors) and (first.outputs[0], second.outputs[0]) not in outputs
     if len(pair.reference) == len(pair.other) == 1 and first.kind != second.kind:
-        if {first.kind, second.kind} <= {"conv", "depthwise_conv"}:
+        is_step = families.is_step(first.kind, second.kind)
+        if is_step or {first.kind, second.kind} <= {"conv", "depthwise_conv"}:
             pass
         else:
             kinds_differ = PairDifference(

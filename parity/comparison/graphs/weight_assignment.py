@@ -17,7 +17,7 @@ from parity.comparison.graphs.request import FLOAT64, GraphRequest
 from parity.comparison.graphs.state import SubjectModel
 from parity.comparison.graphs.values import open_values
 from parity.comparison.graphs.weights import align_models, transfer_weights
-from parity.comparison.results import NOT_CHECKED
+from parity.comparison.results import KEPT, NOT_CHECKED
 from parity.comparison.settings import OWN, RANDOM
 from parity.errors import SUBJECT_ERRORS, ParityError, UsageError, WeightError
 from parity.network import alignment as aligning
@@ -296,8 +296,8 @@ class WeightAssignment:
         if left:
             shown = _join_unique(left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
             self.notes.append(
-                f"{model.subject.name}: {len(left)} of {len(own)} weights have no equal partner in "
-                f"{source.subject.name} and keep their values: {shown}"
+                f"{model.subject.name}: {len(left)} of {len(own)}{KEPT}{source.subject.name} and "
+                f"keep their values: {shown}"
             )
         return exchanged
 

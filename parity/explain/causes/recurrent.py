@@ -15,16 +15,16 @@ from parity.network import kinds
 GATES, RESET, DIRECTION = "gate-order", "reset-gate", "recurrent-direction"
 BIAS, STATE, ACTIVATION = "recurrent-bias", "recurrent-weights", "recurrent-activation"
 
-_NAMES = {"lstm": "ifgo", "gru": "rzn"}
-
 
 def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
     layer = failing.reference_layer
-    if not kinds.get(layer.kind).recurrent:
+    kind = kinds.get(layer.kind)
+    if not kind.recurrent:
         return
-    if layer.kind in _NAMES:
-        yield from _propose_gates(failing, _NAMES[layer.kind])
-    if layer.kind == "gru":
+    settings = {setting.name for setting in kind.hyperparameters}
+    if kind.gates:
+        yield from _propose_gates(failing, kind.gates)
+    if "reset_after" in settings:
         after = bool(layer.hyper.get("reset_after", True))
         yield Candidate(
             RESET,
@@ -34,7 +34,7 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             f"{failing.label}: set reset_after={after}",
             0.7,
         )
-    if layer.kind == "rnn":
+    if "relu" in settings:
         relu = bool(layer.hyper.get("relu", False))
         yield Candidate(
             ACTIVATION,
@@ -43,14 +43,15 @@ def propose_candidates(failing: FailingLayer) -> Iterator[Candidate]:
             f"{failing.label}: use {'ReLU' if relu else 'tanh'}",
             0.7,
         )
-    reverse = bool(layer.hyper.get("reverse", False))
-    yield Candidate(
-        DIRECTION,
-        change_hyper(reverse=not reverse),
-        f"It reads the sequence {'forwards' if reverse else 'backwards'}",
-        f"{failing.label}: read it {'backwards' if reverse else 'forwards'}",
-        0.5,
-    )
+    if "reverse" in settings:
+        reverse = bool(layer.hyper.get("reverse", False))
+        yield Candidate(
+            DIRECTION,
+            change_hyper(reverse=not reverse),
+            f"It reads the sequence {'forwards' if reverse else 'backwards'}",
+            f"{failing.label}: read it {'backwards' if reverse else 'forwards'}",
+            0.5,
+        )
     yield from _propose_biases(failing)
     suffixes = [name.removeprefix("kernel") for name in layer.weights if name.startswith("kernel")]
     if any(suffix.endswith("_reverse") for suffix in suffixes):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from parity.network import kinds
 from parity.network.alignment.canonical import Part, Weight
 from parity.network.alignment.skeleton import Skeleton
 
@@ -26,7 +27,8 @@ SHARE = 0.5
 def find_equal(reference: Skeleton, other: Skeleton) -> NDArray[np.bool_]:
     """Return the matrix (units, units) of those that hold the same values.
 
-    A weight whose values are all equal, such as a new bias, shows nothing and is left out.
+    A weight whose values are all equal, such as a new bias, shows nothing and is left out. A step
+    of a recurrent layer and one of its products hold some equal weights, and are not the same.
     """
     left = [_informative(reference, unit) for unit in range(len(reference))]
     right = [_informative(other, unit) for unit in range(len(other))]
@@ -40,8 +42,14 @@ def find_equal(reference: Skeleton, other: Skeleton) -> NDArray[np.bool_]:
     near = _agree(first[:, None], second[None])
     for row, column in zip(*np.nonzero(near), strict=True):
         one, two = left[rows[row]], right[columns[column]]
-        equal[rows[row], columns[column]] = _all_agree(one, two)
+        parts = reference.head(rows[row]), other.head(columns[column])
+        if len(one) == len(two) or _is_recurrent(parts[0]) == _is_recurrent(parts[1]):
+            equal[rows[row], columns[column]] = _all_agree(one, two)
     return equal
+
+
+def _is_recurrent(part: Part) -> bool:
+    return kinds.properties(part.kind).recurrent
 
 
 def find_informative(skeleton: Skeleton) -> NDArray[np.bool_]:

@@ -294,7 +294,7 @@ class Assembly:
                 tensors.append(tensor)
             if not match.folded:
                 weights += self._pair_weights(match)
-        if not tensors:
+        if not tensors and not any(map(self._is_step, matches)):
             tensors += self._pair_ends(reference, other)
         worst = max(matches, key=lambda match: list(Confidence).index(match.confidence))
         main = next(
@@ -312,7 +312,14 @@ class Assembly:
             any(match.folded for match in matches),
         )
 
+    def _is_step(self, match: Match) -> bool:
+        """Return whether one side is a step of the other, which gives other values."""
+        first, second = match.last
+        return families.is_step(self.a.parts[first].kind, self.b.parts[second].kind)
+
     def _pair_tensors(self, match: Match) -> TensorPair | None:
+        if self._is_step(match):
+            return None
         first, second = match.last
         one, two = self.a.parts[first].output, self.b.parts[second].output
         return self._make_tensor_pair(one, two) if one and two else None

@@ -300,6 +300,7 @@ def _expand_recurrent(
         role = each.role.replace(f"_l{layer}", "") if found else each.role
         layers.setdefault(layer, []).append(replace(each, role=role))
     parts: list[Part] = []
+    family = families.find_family(node.kind)
     output = node.outputs[0] if node.outputs else ""
     for at, layer in enumerate(sorted(layers)):
         is_last = at == len(layers) - 1
@@ -307,14 +308,14 @@ def _expand_recurrent(
             Part(
                 (node.id,),
                 node.kind,
-                node.kind,
+                family,
                 list(sources) if at == 0 else [first + at - 1],
                 output if is_last else "",
                 layers[layer],
                 node.hyper,
             )
         )
-    return parts or [Part((node.id,), node.kind, node.kind, sources, output, [], node.hyper)]
+    return parts or [Part((node.id,), node.kind, family, sources, output, [], node.hyper)]
 
 
 def _unpack_recurrent(weight: Weight) -> list[Weight]:

@@ -31,6 +31,11 @@ def find_landmark(kind: str) -> str:
     return kinds.properties(kind).landmark
 
 
+def is_step(one: str, other: str) -> bool:
+    """Return whether one of two kinds is one step of the other, and they share weights alone."""
+    return kinds.properties(one).step != kinds.properties(other).step
+
+
 @functools.cache
 def find_family(kind: str) -> str:
     """Return the family of a kind: kinds of one family can be partners."""

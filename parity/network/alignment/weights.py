@@ -165,17 +165,14 @@ def derive_transform(one: Located, two: Located) -> WeightTransform | None:
     return WeightTransform(split, order, joined, take=first.take, place=second.take)
 
 
-_GATES = {"lstm": "ifgo", "gru": "rzn"}
-"""The order of the gates in PyTorch."""
-
 _ONNX_GATES = {"lstm": "iofg", "gru": "zrn"}
 
 
 def _gates(part: Part, framework: str) -> str:
     """Return the order of the gates in a recurrent part's weights, a letter each."""
     stated = part.hyper.get("gates")
-    usual = _ONNX_GATES if framework == "onnx" else _GATES
-    return str(stated or usual.get(part.kind, ""))
+    usual = kinds.properties(part.kind).gates
+    return str(stated or (_ONNX_GATES.get(part.kind, "") if framework == "onnx" else usual))
 
 
 def _order_gates(one: Located, two: Located, split: Sequence[int]) -> Blocks | None:

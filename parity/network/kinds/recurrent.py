@@ -1,9 +1,11 @@
-"""Recurrent layers: LSTM, GRU and the simple RNN, of any number of layers, in both directions.
+"""Recurrent layers, LSTM, GRU and the simple RNN, of any number of layers, and their single cells.
 
 The first layer's weights are `kernel`, `recurrent_kernel`, `bias` and `recurrent_bias`; a further
 layer's have `_l1`, `_l2`, … behind the name, and the backward direction's `_reverse` behind that.
 The gates are in PyTorch's order, i, f, g, o of an LSTM, r, z, n of a GRU, unless `gates` states
 another one. A bias of two rows holds that of the input and that of the state.
+
+A cell is one step of a layer, with the weights of the first layer: a model calls it in a loop.
 """
 
 from __future__ import annotations
@@ -109,6 +111,21 @@ def _recurrent(step: Step) -> Operator:
     return compute
 
 
+def _cell(step: Step) -> Operator:
+    """Return the operator whose output is the next state (N, U).
+
+    The input is (N, C). Further inputs are the state and, of an LSTM, the cell's own, (N, U);
+    absent ones are 0.
+    """
+
+    def compute(
+        inputs: Sequence[Array], weights: Mapping[str, Array], hyper: Mapping[str, Any]
+    ) -> Array:
+        return _run_layer(step, inputs[0][:, None], weights, "", hyper, inputs[1:])[:, 0]
+
+    return compute
+
+
 def _run_layer(
     step: Step,
     data: Array,
@@ -144,7 +161,7 @@ def _run_layer(
 
 def _order_gates(gates: str, units: int) -> NDArray[np.int64]:
     """Return the rows of a weight in PyTorch's order of the gates."""
-    wanted = "ifgo" if len(gates) == 4 else "rzn"
+    wanted = _LSTM_GATES if len(gates) == 4 else _GRU_GATES
     rows = np.arange(len(gates) * units).reshape(len(gates), units)
     return rows[[gates.index(gate) for gate in wanted]].reshape(-1)
 
@@ -172,8 +189,15 @@ def _list_roles() -> tuple[Role, ...]:
     return tuple(found)
 
 
+_CELL_ROLES = (
+    Role("kernel", "kernel", "weight_ih", "O I", keras_axes="I O"),
+    Role("recurrent_kernel", "recurrent_kernel", "weight_hh", "O I", keras_axes="I O"),
+    Role("bias", "bias", "bias_ih"),
+    Role("recurrent_bias", "", "bias_hh"),
+)
+_UNITS = Hyperparameter("units", reshapes=True, optional=True)
 _SETTINGS = (
-    Hyperparameter("units", reshapes=True, optional=True),
+    _UNITS,
     Hyperparameter("layers", 1, optional=True),
     Hyperparameter("bidirectional", False, reshapes=True, optional=True),
     # Whether data is (T, N, C) instead of (N, T, C).
@@ -182,6 +206,7 @@ _SETTINGS = (
     Hyperparameter("last", False, reshapes=True, optional=True),
     Hyperparameter("reverse", False, optional=True),
 )
+_LSTM_GATES, _GRU_GATES = "ifgo", "rzn"
 _GATES = Hyperparameter("gates", optional=True)
 """The order of the gates in the weights: `ifgo`, `iofg`, `rzn`, `zrn`."""
 _GATED = (
@@ -189,11 +214,15 @@ _GATED = (
     Hyperparameter("cell_activation", "tanh", optional=True),
 )
 """The functions of the gates, and of the cell or the new state, as names of kinds."""
+_RESET_AFTER = Hyperparameter("reset_after", True, optional=True)
+_RELU = Hyperparameter("relu", False, optional=True)
+"""Whether the activation is ReLU instead of tanh."""
 
 KINDS = (
     Kind(
         "lstm",
         _recurrent(_lstm_step),
+        gates=_LSTM_GATES,
         recurrent=True,
         mixes_axes=True,
         phrase="LSTM",
@@ -205,6 +234,7 @@ KINDS = (
     Kind(
         "gru",
         _recurrent(_gru_step),
+        gates=_GRU_GATES,
         recurrent=True,
         mixes_axes=True,
         phrase="GRU",
@@ -213,7 +243,7 @@ KINDS = (
             *_SETTINGS,
             _GATES,
             *_GATED,
-            Hyperparameter("reset_after", True, optional=True),
+            _RESET_AFTER,
         ),
         torch_functions=("gru",),
         onnx=("GRU",),
@@ -227,10 +257,47 @@ KINDS = (
         roles=_list_roles(),
         hyperparameters=(
             *_SETTINGS,
-            # Whether the activation is ReLU instead of tanh.
-            Hyperparameter("relu", False, optional=True),
+            _RELU,
         ),
         torch_functions=("rnn_tanh", "rnn_relu"),
         onnx=("RNN",),
+    ),
+    Kind(
+        "lstm_cell",
+        _cell(_lstm_step),
+        family="lstm",
+        step=True,
+        gates=_LSTM_GATES,
+        recurrent=True,
+        mixes_axes=True,
+        phrase="LSTM cell",
+        roles=_CELL_ROLES,
+        hyperparameters=(_UNITS, _GATES, *_GATED),
+        torch_functions=("lstm_cell",),
+    ),
+    Kind(
+        "gru_cell",
+        _cell(_gru_step),
+        family="gru",
+        step=True,
+        gates=_GRU_GATES,
+        recurrent=True,
+        mixes_axes=True,
+        phrase="GRU cell",
+        roles=_CELL_ROLES,
+        hyperparameters=(_UNITS, _GATES, *_GATED, _RESET_AFTER),
+        torch_functions=("gru_cell",),
+    ),
+    Kind(
+        "rnn_cell",
+        _cell(_rnn_step),
+        family="rnn",
+        step=True,
+        recurrent=True,
+        mixes_axes=True,
+        phrase="simple RNN cell",
+        roles=_CELL_ROLES,
+        hyperparameters=(_UNITS, _RELU),
+        torch_functions=("rnn_tanh_cell", "rnn_relu_cell"),
     ),
 )

@@ -90,11 +90,15 @@ TENSORFLOW_FUNCTIONS = _words("""
 """)
 """Functions of `tf.nn` that are one operation."""
 
+CELL_CLASSES = ("LSTMCell", "GRUCell", "SimpleRNNCell")
+"""Layers that are one step of a recurrent layer."""
+
 SCOPE_CLASSES = (
     "BatchNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization",
     "UnitNormalization", "LSTM", "GRU", "SimpleRNN", "UpSampling1D", "UpSampling2D",
     "UpSampling3D", "GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAveragePooling3D",
     "GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalMaxPooling3D", "PReLU",
+    *CELL_CLASSES,
 )  # fmt: skip
 """Layers that are one operation, unless a subclass computes something else."""
 

@@ -25,7 +25,13 @@ from numpy.typing import NDArray
 from parity.errors import PrecisionError
 from parity.network.graph import PARAMETER
 from parity.runtimes.keras import float64
-from parity.runtimes.keras.doors import Doors, find_functions, name_scope, require_doors
+from parity.runtimes.keras.doors import (
+    CELL_CLASSES,
+    Doors,
+    find_functions,
+    name_scope,
+    require_doors,
+)
 from parity.runtimes.keras.events import Event, Operand, Output, WeightSource, name_operand
 from parity.runtimes.keras.source_lines import find_source
 from parity.runtimes.keras.tensors import (
@@ -149,12 +155,30 @@ class Recorder:
                     args = self._read_weights_as_data(args)
                 name = "" if self._scope is not None else name_scope(layer, kwargs)
                 if name:
-                    return self._run_scope(name, original, (layer, *args), kwargs, {})
+                    arguments = {}
+                    if name in CELL_CLASSES:
+                        arguments = self._read_cell_arguments(args, kwargs)
+                    return self._run_scope(name, original, (layer, *args), kwargs, arguments)
                 return original(layer, *args, **kwargs)
             finally:
                 self._stack.pop()
 
         return call
+
+    def _read_cell_arguments(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return the data of a cell's call, `inputs` and `states`, and `zeros`: whether all the
+        states are constants of zeros."""
+        inputs = args[0] if args else kwargs.get("inputs", kwargs.get("sequence"))
+        states = args[1] if len(args) > 1 else kwargs.get("states")
+        tensors = list(iterate_tensors(states, self._values))
+        self._busy = True
+        try:
+            zeros = all(self._find_mark(t) is None and not np.any(np.asarray(t)) for t in tensors)
+        finally:
+            self._busy = False
+        return {"inputs": inputs, "states": tensors, "zeros": zeros}
 
     def _wrap_function(self, original: Callable[..., Any]) -> Callable[..., Any]:
         signature = inspect.signature(original)
@@ -590,6 +614,7 @@ _NARROW_KERNELS = {"ResizeBilinear": 2, "ResizeBicubic": 2, "MaxPool3D": 1, "Avg
 
 _WEIGHTED = (
     keras.layers.Dense, keras.layers.EinsumDense, keras.layers.RNN,
+    *(getattr(keras.layers, name) for name in CELL_CLASSES),
     keras.layers.LayerNormalization, keras.layers.GroupNormalization,
     keras.layers.RMSNormalization,
     keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D,

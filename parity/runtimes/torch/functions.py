@@ -113,6 +113,10 @@ lstm input hx params has_biases num_layers dropout train bidirectional batch_fir
 gru input hx params has_biases num_layers dropout train bidirectional batch_first
 rnn_tanh input hx params has_biases num_layers dropout train bidirectional batch_first
 rnn_relu input hx params has_biases num_layers dropout train bidirectional batch_first
+lstm_cell input hx w_ih w_hh b_ih b_hh
+gru_cell input hx w_ih w_hh b_ih b_hh
+rnn_tanh_cell input hx w_ih w_hh b_ih b_hh
+rnn_relu_cell input hx w_ih w_hh b_ih b_hh
 dropout input p train inplace
 pad input pad mode value
 to input *
@@ -175,6 +179,7 @@ _LAYERS = {
         _words(
             """
             linear bilinear layer_norm rms_norm group_norm instance_norm lstm gru rnn_tanh rnn_relu
+            lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell
             conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d
             """
         ),

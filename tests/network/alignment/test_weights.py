@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from parity.errors import WeightError
+from parity.errors import AlignmentError, WeightError
 from parity.network.alignment import Slice, WeightPair, WeightTransform, align, transfer_weights
 from parity.network.alignment.transform import Blocks
 from parity.network.graph import Graph, Node, Parameter, Port, Tensor
@@ -157,8 +157,8 @@ def test_packed_on_both_sides_is_one_pair_of_weights() -> None:
     assert len(alignment.weights) == 3
 
 
-def _recurrent(framework: str) -> Graph:
-    """A GRU with 4 inputs and 3 units, as each framework packs it."""
+def _recurrent(framework: str, kind: str = "gru") -> Graph:
+    """A GRU with 4 inputs and 3 units, or one step of it, as each framework packs it."""
     hyper: dict[str, object] = {"units": 3, "layers": 1}
     if framework == "torch":
         weights = (
@@ -180,7 +180,7 @@ def _recurrent(framework: str) -> Graph:
             _parameter("r", "recurrent_kernel", (1, 9, 3), "D O I"),
             _parameter("b", "bias", (1, 18), "D C"),
         )
-    node = Node("n", "gru", "gru", ("x",), ("y",), weights, hyper)
+    node = Node("n", kind, kind, ("x",), ("y",), weights, hyper)
     return _graph(framework, [node], {"x": (1, 5, 4), "y": (1, 5, 3)})
 
 
@@ -191,9 +191,9 @@ def test_gates_and_biases_of_recurrent_layers() -> None:
         "b": np.arange(9.0),
         "c": 10 + np.arange(9.0),
     }
-    reference = _recurrent("torch")
-    for framework in ("keras", "onnx"):
-        other = _recurrent(framework)
+    for kind, framework in (("gru", "keras"), ("gru", "onnx"), ("gru_cell", "keras")):
+        reference = _recurrent("torch", kind)
+        other = _recurrent(framework, kind)
         shapes = {each.name: each.shape for each in other.parameters}
         alignment = align(reference, other)
         found = transfer_weights(alignment.weights, torch.__getitem__, shapes)
@@ -209,6 +209,42 @@ def test_gates_and_biases_of_recurrent_layers() -> None:
         shapes = {each.name: each.shape for each in reference.parameters}
         again = transfer_weights(back.weights, found.__getitem__, shapes)
         assert all(np.array_equal(again[name], array) for name, array in torch.items())
+
+
+def test_a_cell_is_no_partner_of_one_of_its_products() -> None:
+    """Both hold the kernel and the bias of the input; what they give is not the same."""
+    weights = [("k", "kernel", (3, 4)), ("r", "recurrent_kernel", (3, 3))]
+    weights += [("b", "bias", (3,)), ("c", "recurrent_bias", (3,))]
+    whole = [
+        replace(_parameter(*each), moments=(float(at), 1.0 + at, -1.0, 1.0))
+        for at, each in enumerate(weights)
+    ]
+    node = Node("n", "rnn_cell", "rnn_cell", ("x",), ("y",), tuple(whole), {"units": 3})
+    first = _graph("torch", [node], {"x": (1, 4), "y": (1, 3)})
+    parts = [
+        Node("d", "dense", "Gemm", ("x",), ("d",), (whole[0], whole[2]), {"in": 4, "out": 3}),
+        Node("t", "tanh", "Tanh", ("d",), ("y",)),
+    ]
+    second = _graph("onnx", parts, {"x": (1, 4), "d": (1, 3), "y": (1, 3)})
+    with pytest.raises(AlignmentError, match="no layer of A has a partner in B"):
+        align(first, second)
+
+
+def test_a_layer_of_whole_sequences_shares_the_weights_of_a_cell_in_a_loop() -> None:
+    cell = _recurrent("torch", "gru_cell").nodes[0]
+    steps = [
+        replace(cell, id="n", outputs=("h",)),
+        replace(cell, id="m", inputs=("x", "h"), outputs=("y",)),
+    ]
+    first = _graph("torch", steps, {"x": (1, 4), "h": (1, 3), "y": (1, 3)})
+    alignment = align(first, _recurrent("keras"))
+    assert {(each.reference, each.other) for each in alignment.weights} == {
+        ("k", "k"), ("r", "r"), ("b", "b"), ("c", "b"),
+    }  # fmt: skip
+    # Here both have three values; one is a step, the other every step or the last.
+    second = _recurrent("keras")
+    second = replace(second, tensors={**second.tensors, "y": Tensor("y", (1, 3), "float32")})
+    assert [len(pair.tensors) for pair in align(first, second).pairs if pair.weights] == [0]
 
 
 def test_one_bias_is_the_sum_of_two() -> None:

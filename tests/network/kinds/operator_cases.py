@@ -5,7 +5,7 @@ A case has the shapes of inputs and, by role, of weights, settings, and PyTorch'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -357,13 +357,18 @@ def _gru_with_early_reset(x: torch.Tensor, weights: Tensors) -> torch.Tensor:
     state, states = torch.zeros(2, 4).double(), []
     for time in range(x.shape[1]):
         inner = (x[:, time] @ weights["kernel"].T + weights["bias"]).split(4, 1)
-        parts = weights["recurrent_kernel"].split(4, 0)
-        r = torch.sigmoid(inner[0] + state @ parts[0].T)
-        z = torch.sigmoid(inner[1] + state @ parts[1].T)
-        n = torch.tanh(inner[2] + (r * state) @ parts[2].T)
-        state = (1 - z) * n + z * state
+        state = _reset_early(inner, state, weights["recurrent_kernel"].split(4, 0))
         states.append(state)
     return torch.stack(states, 1)
+
+
+def _reset_early(
+    inner: Sequence[torch.Tensor], state: torch.Tensor, parts: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    r = torch.sigmoid(inner[0] + state @ parts[0].T)
+    z = torch.sigmoid(inner[1] + state @ parts[1].T)
+    n = torch.tanh(inner[2] + (r * state) @ parts[2].T)
+    return (1 - z) * n + z * state
 
 
 def _gated(x: torch.Tensor, weights: Tensors) -> torch.Tensor:
@@ -392,6 +397,39 @@ def _gated_case(gates: int) -> OperatorCase:
         {"kernel": (4 * gates, 3), "recurrent_kernel": (4 * gates, 4)},
         {"recurrent_activation": "hard_sigmoid", "cell_activation": "relu"},
     )
+
+
+def _cell(
+    function: Callable[..., Any], gates: int, *, states: int = 0, bias: bool = True, **settings: Any
+) -> OperatorCase:
+    """One step of 4 units over (N, C) = (2, 3), from `states` states that are given."""
+    rows = 4 * gates
+    weights: dict[str, Shape] = {"kernel": (rows, 3), "recurrent_kernel": (rows, 4)}
+    if bias:
+        weights |= {"bias": (rows,), "recurrent_bias": (rows,)}
+
+    def run(x: torch.Tensor, *rest: Any) -> torch.Tensor:
+        zeros = torch.zeros(2, 4).double()
+        state, cell = (*rest[:-1], zeros, zeros)[:2]
+        found = function(x, (state, cell) if gates == 4 else state, *rest[-1].values())
+        return found[0] if gates == 4 else found
+
+    shapes = ((2, 3), *((2, 4),) * states)
+    return OperatorCase(shapes, run, weights, {"units": 4, **settings})
+
+
+def _first_step(case: OperatorCase) -> OperatorCase:
+    """The first step of a layer's case, which is that of its cell from states of zeros."""
+    settings = {key: case.settings[key] for key in case.settings if key not in _LAYER_SETTINGS}
+
+    def run(x: torch.Tensor, *rest: Any) -> torch.Tensor:
+        return case.torch(x[:, None], *rest)[:, 0]
+
+    (shape,) = case.inputs
+    return OperatorCase(((shape[0], shape[2]),), run, case.weights, settings)
+
+
+_LAYER_SETTINGS = ("bidirectional", "layers", "time_major")
 
 
 def _mask(index: int, data: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -695,6 +733,31 @@ CASES: dict[str, list[OperatorCase]] = {
         ),
         _recurrent(torch.rnn_tanh, 1, layers=8, bidirectional=True),
         _recurrent(torch.rnn_relu, 1, relu=True, time_major=True),
+    ],
+    "lstm_cell": [
+        _cell(torch.lstm_cell, 4, states=2),
+        _cell(torch.lstm_cell, 4, bias=False, states=1),
+        _first_step(_ordered_recurrent(torch.lstm, "iofg")),
+        _first_step(_gated_case(4)),
+    ],
+    "gru_cell": [
+        _cell(torch.gru_cell, 3, states=1),
+        _cell(torch.gru_cell, 3, bias=False, reset_after=True),
+        _first_step(_ordered_recurrent(torch.gru, "zrn")),
+        _first_step(_gated_case(3)),
+        OperatorCase(
+            ((2, 3), (2, 4)),
+            lambda x, h, w: _reset_early(
+                (x @ w["kernel"].T + w["bias"]).split(4, 1), h, w["recurrent_kernel"].split(4, 0)
+            ),
+            {"kernel": (12, 3), "recurrent_kernel": (12, 4), "bias": (12,)},
+            {"reset_after": False},
+        ),
+    ],
+    "rnn_cell": [
+        _cell(torch.rnn_tanh_cell, 1, states=1),
+        _cell(torch.rnn_relu_cell, 1, states=1, relu=True),
+        _cell(torch.rnn_tanh_cell, 1, bias=False),
     ],
     "instance_norm": [
         _affine_norm(

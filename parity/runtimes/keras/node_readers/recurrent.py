@@ -1,4 +1,4 @@
-"""Readers of recurrent layers and of the layers that wrap them."""
+"""Readers of recurrent layers, of the layers that wrap them, and of their single cells."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ _CELLS = {f"{name}Cell": kind for name, kind in _RECURRENT.items()}
 # An LSTM's gates are in PyTorch's order: i, f, g, o.
 _GATES = {"lstm": "ifgo", "gru": "zrn"}
 
+_ROLES = ("kernel", "recurrent_kernel", "bias")
+
 
 @register_reader("LSTM", "GRU", "SimpleRNN")
 def _read_recurrent(event: Event) -> NodeReading:
@@ -46,6 +48,29 @@ def _read_cells(event: Event) -> NodeReading:
     hyperparameters = _recurrent_settings(layer, kind)
     hyperparameters["reverse"] = bool(layer.go_backwards)
     return _recurrent(kind, hyperparameters, roles, layer.cell)
+
+
+@register_reader("LSTMCell", "GRUCell", "SimpleRNNCell")
+def _read_cell(event: Event) -> NodeReading:
+    """One step, which reads its input and its states; those that are all 0 are left out.
+
+    The first states may be weights of the model's own, which have no role in the cell.
+    """
+    kind = _CELLS[event.name]
+    hyperparameters = _cell_settings(event.layer, kind)
+    own = {variable.path for variable in event.layer.variables}
+    roles = {
+        path: name
+        for path in list_weights(event)
+        if path in own and (name := variable_name(path)) in _ROLES
+    }
+    reading = _recurrent(kind, hyperparameters, roles, event.layer, axes="N C", input_axes="N C")
+    if reading.kind != OPAQUE:
+        reading.kind = f"{kind}_cell"
+    if event.arguments["zeros"]:
+        count = len(event.arguments["states"])
+        reading.setting_inputs = frozenset(range(1, count + 1))
+    return reading
 
 
 def _is_keras(layer: Any) -> bool:
@@ -91,14 +116,17 @@ def _keras_layer(name: str) -> Any:
 
 
 def _recurrent_settings(layer: Any, kind: str) -> dict[str, Any]:
-    cell = getattr(layer, "cell", layer)
-    hyperparameters: dict[str, Any] = {
-        "units": int(cell.units),
+    return {
+        **_cell_settings(getattr(layer, "cell", layer), kind),
         "layers": 1,
         "bidirectional": False,
         "time_major": False,
         "last": not layer.return_sequences,
     }
+
+
+def _cell_settings(cell: Any, kind: str) -> dict[str, Any]:
+    hyperparameters: dict[str, Any] = {"units": int(cell.units)}
     if kind in _GATES:
         hyperparameters["gates"] = _GATES[kind]
     if kind == "gru":
@@ -132,9 +160,18 @@ def _name(function: Any) -> str:
 
 
 def _recurrent(
-    kind: str, hyperparameters: dict[str, Any], roles: Mapping[str, str], layer: Any
+    kind: str,
+    hyperparameters: dict[str, Any],
+    roles: Mapping[str, str],
+    layer: Any,
+    *,
+    axes: str = "",
+    input_axes: str = "N T C",
 ) -> NodeReading:
-    """Return a recurrent layer; one with activations that the kind cannot have is opaque."""
+    """Return a recurrent layer; one with activations that the kind cannot have is opaque.
+
+    `axes` are those of its output, where it is no whole sequence or its last step.
+    """
     if kind in _GATES:
         activations = _read_activations(layer)
     else:
@@ -147,11 +184,16 @@ def _recurrent(
         for role in roles.values()
         if "bias" in role and hyperparameters.get("reset_after")
     }
-    axes = "N C" if hyperparameters["last"] else "N T C"
+    axes = axes or ("N C" if hyperparameters["last"] else "N T C")
     if activations is None:
         kind, hyperparameters = OPAQUE, {}
     else:
         hyperparameters = {**hyperparameters, **activations}
     return NodeReading(
-        kind, hyperparameters, weight_axes=order, roles_by_name=roles, axes=axes, input_axes="N T C"
+        kind,
+        hyperparameters,
+        weight_axes=order,
+        roles_by_name=roles,
+        axes=axes,
+        input_axes=input_axes,
     )

@@ -1,4 +1,4 @@
-"""Readers of recurrent layers."""
+"""Readers of recurrent layers and of their single cells."""
 
 from __future__ import annotations
 
@@ -50,6 +50,25 @@ def _recurrent(name: str, given: Arguments) -> Operation:
     found = kind.name if kind is not None and plain else OPAQUE
     axes = axes if plain else ""
     return Operation(found, hyper, [data, *states], roles, axes, axes)
+
+
+@register_reader("lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell")
+def _cell(name: str, given: Arguments) -> Operation:
+    """A step from the states that are given; states of zeros are left out."""
+    kind = find_kind(name, {})
+    if kind is None:
+        return Operation(OPAQUE)
+    arguments = {"kernel": "w_ih", "recurrent_kernel": "w_hh"}
+    arguments |= {"bias": "b_ih", "recurrent_bias": "b_hh"}
+    found = {role: given.get(argument) for role, argument in arguments.items()}
+    roles = {role: each for role, each in found.items() if isinstance(each, Operand)}
+    hyper: dict[str, object] = {"units": shape_of(given["w_hh"])[-1]}
+    if name.startswith("rnn"):
+        hyper["relu"] = name == "rnn_relu_cell"
+    states = given.get("hx")
+    states = [states] if isinstance(states, Operand) else list(states or ())
+    states = [] if all(map(_is_zero, states)) else states
+    return Operation(kind.name, hyper, [given["input"], *states], roles, "N C", "N C")
 
 
 def _recurrent_roles(
