@@ -486,6 +486,24 @@ def learned_queries() -> Any:
     return keras.Model(x, layers.Dense(4)(y))
 
 
+class ProjectedTable(layers.Layer):
+    """A table of constants through a layer, as the positions of a Transformer-XL."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.project = layers.Dense(8, use_bias=False)
+        self.table = np.linspace(-1.0, 1.0, 12, dtype="float32").reshape(3, 4)
+
+    def call(self, x: Any) -> Any:
+        return ops.einsum("bid,jd->bij", x, self.project(ops.convert_to_tensor(self.table)))
+
+
+@case(image=drawn(2, 5, 8), opaque=("parameter",))
+def projected_table() -> Any:
+    x = image(5, 8)
+    return keras.Model(x, ProjectedTable()(x))
+
+
 @case(image=drawn(2, 6), opaque=("TopKV2", "Prod", "OneHot", "IsFinite"))
 def arithmetic() -> Any:
     x = image(6)

@@ -316,6 +316,15 @@ def test_layers_that_read_weights_are_layers():
     assert not graph.notes
 
 
+def test_a_layer_that_reads_a_table_is_a_layer():
+    graph = runtime_of("projected_table").record(CASES["projected_table"].inputs)
+    layer = next(node for node in graph.nodes if node.parameters)
+    table = next(node for node in graph.nodes if not node.inputs)
+    assert (table.operation, table.parameters) == ("parameter", ())
+    assert (layer.kind, layer.inputs) == ("dense", table.outputs)
+    assert not any(node.parameters for node in graph.nodes if node is not layer)
+
+
 def test_paths_and_lines_are_those_of_the_layers():
     graph = runtime_of("nested").record(CASES["nested"].inputs)
     assert graph.nodes[0].path.rpartition("/")[2].startswith("conv2d")

@@ -199,6 +199,15 @@ def test_layers_that_read_weights_are_layers():
     assert not graph.notes
 
 
+def test_a_layer_that_reads_a_table_is_a_layer():
+    graph = graphs.record(build("positions"), CASES["positions"].inputs)
+    table, layer, product = graph.nodes
+    assert (table.operation, table.inputs, table.parameters) == ("parameter", (), ())
+    assert (layer.kind, layer.inputs) == ("dense", table.outputs)
+    assert [each.name for each in layer.parameters] == ["project.weight"]
+    assert (product.kind, product.parameters) == ("einsum", ())
+
+
 def kinds_of(name):
     graph = graphs.record(build(name), CASES[name].inputs)
     return [node.kind for node in graph.nodes]

@@ -282,6 +282,18 @@ class Activations(nn.Module):
         return self.all(x)
 
 
+class Positions(nn.Module):
+    """A table of constants through a layer, as the positions of a Transformer-XL."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.project = nn.Linear(4, 8, bias=False)
+        self.register_buffer("table", torch.linspace(-1.0, 1.0, 12).reshape(3, 4), False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("bid,jd->bij", x, self.project(self.table))
+
+
 class Decoder(nn.Module):
     """Learned queries through layers of their own, and once more as they are."""
 
@@ -408,4 +420,5 @@ CASES: dict[str, Case] = {
         {"query": image(5, 2, 8), "key": image(7, 2, 6), "value": image(7, 2, 4)},
     ),
     "queries": Case(Decoder, {"x": image(2, 5, 8)}),
+    "positions": Case(Positions, {"x": image(2, 5, 8)}),
 }

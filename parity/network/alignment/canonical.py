@@ -19,7 +19,7 @@ import numpy as np
 from parity.network import kinds
 from parity.network.alignment import families
 from parity.network.alignment.transform import Slice
-from parity.network.graph import Graph, Node, Parameter
+from parity.network.graph import PARAMETER, Graph, Node, Parameter
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ class _Builder:
         if not any(source >= 0 for source in sources) and not self._is_layer(node):
             # Nothing of the model's inputs is in it: what it makes is a weight or a constant.
             for tensor in node.outputs:
-                if weights:
+                if weights or node.operation == PARAMETER:
                     self.loose[tensor] = weights
             return
         # A concatenation of one tensor is that tensor.
@@ -205,7 +205,7 @@ class _Builder:
             self.origin[tensor] = len(self.parts) - 1
 
     def _is_layer(self, node: Node) -> bool:
-        """Return whether a node is a layer that reads weights, such as learned queries."""
+        """Return whether a node is a layer that reads learned queries or a table of constants."""
         return bool(node.parameters) and any(each in self.loose for each in node.inputs)
 
     def _add_packed(self, node: Node, sources: list[int], weights: list[Weight]) -> None:

@@ -152,7 +152,7 @@ class Recorder:
             self._stack.append(layer)
             try:
                 if self._scope is None and isinstance(layer, _WEIGHTED):
-                    args = self._read_weights_as_data(args)
+                    args = self._read_weights_as_data(layer, args)
                 name = "" if self._scope is not None else name_scope(layer, kwargs)
                 if name:
                     arguments = {}
@@ -385,23 +385,31 @@ class Recorder:
         for tensor in outputs:
             mark_tensor(tensor, self, WeightSource(names, order, is_exact))
 
-    def _read_weights_as_data(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _read_weights_as_data(self, layer: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return the arguments of a layer; weights in the place of its input are data from here on.
 
-        So the layers of a decoder that reads learned queries are layers, and no computed weight.
+        So the layers of a decoder that reads learned queries are layers, and no computed weight. So
+        are those that read a table of constants, such as the positions of a Transformer-XL.
         """
         if not args:
             return args
         first = args[0]
         mark = self._find_mark(first) if isinstance(first, self._values) else None
-        if not isinstance(mark, WeightSource):
+        is_table = mark is None and isinstance(layer, _PROJECTIONS) and self._is_table(first)
+        if not isinstance(mark, WeightSource) and not is_table:
             return args
         if not isinstance(first, self._eager):
             # A weight itself stays one to whatever else reads it.
             first = self._tf.identity(self._tf.convert_to_tensor(first))
+        if is_table and self._widen:
+            first = self._tf.cast(first, "float64")
         operands = (self._describe(first, mark),) if self._observe else ()
         self._record(PARAMETER, operands, {}, [first])
         return (self._substitute(first), *args[1:])
+
+    def _is_table(self, tensor: Any) -> bool:
+        """Return whether a tensor is a constant of floating-point numbers."""
+        return isinstance(tensor, (self._eager, np.ndarray)) and "float" in str(tensor.dtype)
 
     def _describe(self, tensor: Any, mark: Any) -> Operand:
         if isinstance(mark, WeightSource) and not self._is_read(tensor):
@@ -612,15 +620,19 @@ _NARROW_KERNELS = {"ResizeBilinear": 2, "ResizeBicubic": 2, "MaxPool3D": 1, "Avg
 """Operations whose kernel gives float32, or takes nothing else, with the number of their inputs."""
 
 
-_WEIGHTED = (
-    keras.layers.Dense, keras.layers.EinsumDense, keras.layers.RNN,
-    *(getattr(keras.layers, name) for name in CELL_CLASSES),
-    keras.layers.LayerNormalization, keras.layers.GroupNormalization,
-    keras.layers.RMSNormalization,
+_PROJECTIONS = (
+    keras.layers.Dense, keras.layers.EinsumDense,
     keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D,
     keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D,
     keras.layers.SeparableConv1D, keras.layers.SeparableConv2D,
     keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose,
+)  # fmt: skip
+"""Layers that are products with a kernel: their input is data, also where it is a constant."""
+
+_WEIGHTED = (
+    *_PROJECTIONS, keras.layers.RNN, *(getattr(keras.layers, name) for name in CELL_CLASSES),
+    keras.layers.LayerNormalization, keras.layers.GroupNormalization,
+    keras.layers.RMSNormalization,
 )  # fmt: skip
 """Layers with weights that are no table: their input is data, also where it is made of weights."""
 

@@ -215,6 +215,11 @@ def count_layer_inputs(name: str) -> int:
     return _LAYERS.get(name, 0)
 
 
+def projects(name: str) -> bool:
+    """Return whether a function is a product with a kernel: a linear layer or a convolution."""
+    return name in ("linear", "bilinear") or name.startswith("conv")
+
+
 def makes_tensors(name: str) -> bool:
     """Return whether a function makes a tensor of values from outside of PyTorch."""
     return name in _MAKERS

@@ -257,11 +257,13 @@ class Recorder(TorchFunctionMode):
     ) -> tuple[Operand, ...]:
         """Return the operands of a layer; weights in the place of its input are data from here on.
 
-        So the layers of a decoder that reads learned queries are layers, and no computed weight.
+        So the layers of a decoder that reads learned queries are layers, and no computed weight. So
+        are those that read a table of constants, such as the positions of a Transformer-XL.
         """
         found: dict[int, Operand] = {}
         for operand in operands[: functions.count_layer_inputs(name)]:
-            if operand.weights is None or id(operand.tensor) in found:
+            is_table = operand.is_constant and functions.projects(name)
+            if (operand.weights is None and not is_table) or id(operand.tensor) in found:
                 continue
             number = next(self._numbers)
             data = Operand(operand.tensor, f"{number}.0")
