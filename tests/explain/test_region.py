@@ -312,8 +312,19 @@ def test_a_difference_is_found_before_what_is_written_in_two_ways():
          "The constant is a divisor, not a factor, in `div` (a.py:1)"),
         ({"kind": "bias_add", "weights": {"bias": "g"}},
          {"kind": "sub", "constants": {"1": (-GAIN[[1, 0, 2, 3, 5, 4]]).tolist()}},
-         "The constant has another order: 1, 0, 2, 3, 5, 4 of axis 0, not 0, 1, 2, 3, 4, 5, in "
-         "`sub` (a.py:1)"),
+         "The constant has another order: 1, 0, 2, 3, 5, 4 of the axis of length 6, not 0, 1, 2, "
+         "3, 4, 5, in `sub` (a.py:1)"),
+        # Where one side is the inverse, it is told of what is written, not of what it amounts to.
+        ({"kind": "layer_scale", "weights": {"gamma": "g"}},
+         {"kind": "div", "constants": {"1": (2.0 / GAIN).tolist()}},
+         "The constant is 2 times the inverse of the reference's, in `div` (a.py:1)"),
+        ({"kind": "bias_add", "weights": {"bias": "g"}},
+         {"kind": "sub", "constants": {"1": (-3.0 * GAIN).tolist()}},
+         "The constant is 3 times the negative of the reference's, in `sub` (a.py:1)"),
+        ({"kind": "layer_scale", "weights": {"gamma": "g"}},
+         {"kind": "div", "constants": {"1": GAIN[[1, 0, 2, 3, 5, 4]].tolist()}},
+         "The constant has other values than the inverse of the reference's: 100% of 6, up to "
+         "2.85 apart, in `div` (a.py:1)"),
     ],
 )  # fmt: skip
 def test_arithmetic_with_a_constant_is_compared_however_it_is_written(reference, subject, text):
