@@ -41,7 +41,7 @@ from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import EvaluationMemo, Layer, Transform, evaluate
 from parity.network import kinds
 from parity.network.alignment import families, infer_axes
-from parity.network.graph import Node
+from parity.network.graph import Graph, Node
 from parity.network.graph_weights import to_canonical_weight
 from parity.network.rows import Row
 from parity.numerics.floor import Floor
@@ -166,6 +166,7 @@ class GraphEvidence:
         )
         if own is None:
             return failing
+        shared_calls, shared_weights = self._find_shared_weights(subject, node, own)
         known = self.subject_tensors.get(subject, {})
         misread = MisreadSearch(self.state, self.reference_tensors, known, subject, row)
         return replace(
@@ -176,23 +177,31 @@ class GraphEvidence:
             misread_inputs=misread.find_inputs(node, own),
             misread_output=misread.find_output(node, own),
             computed_weights=self._find_computed_weights(subject, node, own),
-            shared_calls=self._find_shared_calls(subject, node, own),
+            shared_calls=shared_calls,
+            shared_weights=shared_weights,
             place=own.source,
         )
 
-    def _find_shared_calls(self, subject: str, node: Node, own: Node) -> dict[str, str]:
-        """Return the rows that the subject computes with the same weights, the reference not."""
+    def _find_shared_weights(
+        self, subject: str, node: Node, own: Node
+    ) -> tuple[dict[str, str], dict[str, str]]:
+        """Return the rows that the subject computes with the same weights, the reference not.
+
+        As `shared_calls` and `shared_weights` of a failing layer.
+        """
         names, wanted = ({each.name for each in n.parameters} for n in (own, node))
         graph, by_id = self.state.models[subject].graph, self.state.reference.graph.by_id
-        found = {}
+        calls: dict[str, str] = {}
+        others: dict[str, str] = {}
         for row in self.state.table.rows:
             other = main_node(graph, row.nodes.get(subject, ()))
             if other is None or not names or {each.name for each in other.parameters} != names:
                 continue
             reference = {each.name for each in by_id[row.node].parameters}
             if other.id != own.id and reference and not reference & wanted:
+                found = calls if are_calls_of_one_layer(graph, own, other) else others
                 found[row.name] = other.source or locate(other)
-        return found
+        return calls, others
 
     def _find_computed_weights(self, subject: str, node: Node, own: Node) -> dict[str, Array]:
         """Return what a subject's operation reads as weights that either model computes."""
@@ -537,3 +546,20 @@ def may_read_turned(node: Node) -> bool:
 def as_transform(change: Callable[[Any], Any]) -> Transform:
     """Return a change of axes as a transform of float64 tensors."""
     return lambda array: np.asarray(change(array), np.float64)
+
+
+def are_calls_of_one_layer(graph: Graph, first: Node, second: Node) -> bool:
+    """Return whether two operations with the same weights are two calls of the layer that has them.
+
+    Not if the weights of one layer are another's as well, and not if a layer that computes more
+    than this reads them at two of its lines, which may be one call.
+    """
+    path = first.path
+    if not path or second.path != path:
+        return False
+    if not all(each.name.startswith((f"{path}.", f"{path}/")) for each in first.parameters):
+        return False
+    inside = [node for node in graph.nodes if node.path == path or node.path.startswith(f"{path}.")]
+    return first.source == second.source or all(
+        node.parameters == first.parameters for node in inside
+    )

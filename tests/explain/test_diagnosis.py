@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from parity.explain import causes, diagnosis
+from parity.explain.graph_evidence import are_calls_of_one_layer
 from parity.explain.proof import search
 from parity.explain.proof.candidate import Candidate
 from parity.explain.proof.layer import Layer, evaluate
+from parity.network.graph import Graph, Node, Parameter
 from tests.explain.samples import (
     batch_norm,
     conv,
@@ -258,6 +260,55 @@ def test_one_layer_for_two_of_the_reference_is_said_with_both_places():
     assert found.cause == "shared-layer"
     assert "called for row and for next, at net.py:9 and net.py:3" in found.text
     assert "map weights" not in found.remedy
+
+
+def test_weights_that_two_layers_share_are_not_called_one_layer():
+    layer, other = conv(seed=1), conv(seed=2)
+    made = failing_layer(
+        layer,
+        evaluate(layer.with_weights(**other.weights)),
+        reference_weights={"row": layer.weights, "next": other.weights},
+        shared_weights={"next": "net.py:3"},
+        place="net.py:9",
+    )
+    (found,) = diagnosis.explain_layer(made).proof.candidates
+    assert found.cause == "shared-weights"
+    assert "reads the same weights as next, at net.py:9 and net.py:3" in found.text
+    assert found.remedy.endswith("give it weights of its own, as row has in the reference")
+
+
+def linear(number, path, name, source):
+    weight = Parameter(name, "kernel", (4, 4), "float32")
+    return Node(str(number), "dense", "linear", (f"x{number}",), (f"y{number}",), (weight,),
+                path=path, source=source)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_one"),
+    [
+        (("fc", "fc.weight", "net.py:1"), ("fc", "fc.weight", "net.py:2"), True),
+        (("fc", "fc.weight", "net.py:1"), ("fc", "fc.weight", "net.py:1"), True),
+        # Tied: each layer has its own path, and one of them the name.
+        (("fc", "fc.weight", "net.py:1"), ("other", "fc.weight", "net.py:2"), False),
+        # Functions that a module without weights of its own calls.
+        (("", "fc.weight", "net.py:1"), ("", "fc.weight", "net.py:2"), False),
+        (("block", "fc.weight", "net.py:1"), ("block", "fc.weight", "net.py:2"), False),
+    ],
+    ids=["calls", "loop", "tied", "model", "module"],
+)
+def test_calls_of_one_layer(first, second, is_one):
+    nodes = linear(0, *first), linear(1, *second)
+    graph = Graph("torch", nodes, {}, (), ())
+    assert are_calls_of_one_layer(graph, *nodes) is is_one
+
+
+def test_two_lines_of_a_layer_may_be_one_call():
+    nodes = (
+        linear(0, "block", "block.weight", "net.py:1"),
+        Node("1", "tanh", "tanh", ("y0",), ("x2",), path="block", source="net.py:2"),
+        linear(2, "block", "block.weight", "net.py:3"),
+    )
+    assert not are_calls_of_one_layer(Graph("torch", nodes, {}, (), ()), nodes[0], nodes[2])
 
 
 def test_no_number_is_fitted_to_the_rounding_that_a_cause_leaves(monkeypatch):

@@ -76,6 +76,9 @@ class FailingLayer:
     shared_calls: Mapping[str, str] = field(default_factory=dict)
     """Other rows for which the subject calls this row's layer, and the reference another one; with
     the place of that call."""
+    shared_weights: Mapping[str, str] = field(default_factory=dict)
+    """Other rows that the subject computes with this row's weights and not with its layer, and the
+    reference with others; with their places in the subject's code."""
     place: str = ""
     """The place of this call in the subject's code; empty where it is not known."""
     graph_output: Array | None = None
