@@ -551,15 +551,16 @@ def as_transform(change: Callable[[Any], Any]) -> Transform:
 def are_calls_of_one_layer(graph: Graph, first: Node, second: Node) -> bool:
     """Return whether two operations with the same weights are two calls of the layer that has them.
 
-    Not if the weights of one layer are another's as well, and not if a layer that computes more
-    than this reads them at two of its lines, which may be one call.
+    Not if the weights of one layer are another's as well, and not if a layer of the user's reads
+    them at two of its lines, which may be one call.
     """
     path = first.path
     if not path or second.path != path:
         return False
     if not all(each.name.startswith((f"{path}.", f"{path}/")) for each in first.parameters):
         return False
-    inside = [node for node in graph.nodes if node.path == path or node.path.startswith(f"{path}.")]
-    return first.source == second.source or all(
-        node.parameters == first.parameters for node in inside
-    )
+    inside = [node for node in graph.nodes if node.path.startswith(path)
+              and node.path[len(path) :][:1] in ("", ".", "/")]  # fmt: skip
+    calls = {node.source for node in inside if node.parameters == first.parameters}
+    # The line of a framework's layer is that of its call, for all that it computes.
+    return first.source == second.source or all(node.source in calls for node in inside)

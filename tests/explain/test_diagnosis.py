@@ -309,6 +309,9 @@ def test_two_lines_of_a_layer_may_be_one_call():
         linear(2, "block", "block.weight", "net.py:3"),
     )
     assert not are_calls_of_one_layer(Graph("torch", nodes, {}, (), ()), nodes[0], nodes[2])
+    # What a framework's layer computes is at the line of its call.
+    nodes = (nodes[0], replace(nodes[1], source="net.py:1"), nodes[2])
+    assert are_calls_of_one_layer(Graph("keras", nodes, {}, (), ()), nodes[0], nodes[2])
 
 
 def test_no_number_is_fitted_to_the_rounding_that_a_cause_leaves(monkeypatch):
