@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -116,10 +116,11 @@ class GraphEvidence:
             layer, expected = fold_crop(reference.graph, node, layer, expected)
         floor = floor.for_precision(self.find_precision(subject, row.name))
         model = self.state.models[subject]
-        own = main_node(model.graph, row.nodes.get(subject, ()))
+        own = find_main(model.graph, row.nodes.get(subject, ()))
         own_axes: tuple[int, ...] = ()
+        pads_before = False
         if own is not None:
-            own = fold_padding(model.graph, own)
+            pads_before = own.inputs != model.graph.by_id[own.id].inputs
             own_axes = list_own_axes(model.graph, own, infer_axes(model.graph))
             own = move_channels_first(model.graph, own, infer_axes(model.graph))
         return FailingLayer(
@@ -135,6 +136,7 @@ class GraphEvidence:
             subject_hyper=dict(own.hyper) if own is not None and own.kind == node.kind else {},
             label="" if own is None else f"{own.operation} `{locate(own)}`",
             own_axes=own_axes,
+            pads_before=pads_before,
         )
 
     def add_evidence(self, failing: FailingLayer, row: GraphRow) -> FailingLayer:
@@ -564,3 +566,16 @@ def are_calls_of_one_layer(graph: Graph, first: Node, second: Node) -> bool:
     calls = {node.source for node in inside if node.parameters == first.parameters}
     # The line of a framework's layer is that of its call, for all that it computes.
     return first.source == second.source or all(node.source in calls for node in inside)
+
+
+def find_main(graph: Graph, ids: Sequence[str]) -> Node | None:
+    """Return the main operation of a row with the padding before it as its own; None for no row.
+
+    Of a padding and a pool it is the pool.
+    """
+    own = main_node(graph, ids)
+    if own is None or own.kind != "pad":
+        return None if own is None else fold_padding(graph, own)
+    readers = [node for node in graph.consumers.get(own.outputs[0], ()) if node.id in ids]
+    folded = [fold_padding(graph, node) for node in readers]
+    return next((node for node in folded if node.inputs[0] == own.inputs[0]), own)

@@ -55,6 +55,8 @@ class FailingLayer:
     own_axes: tuple[int, ...] = ()
     """The subject's axis of each axis of a tensor with its channels first; empty where they are the
     same."""
+    pads_before: bool = False
+    """Whether the padding of the subject's operation is that of an operation before it."""
     subject_layer: Layer | None = None
     """The subject's operation on the subject's inputs, where it alone gives `actual`; else None."""
     unpaired_input_layers: Mapping[int, Layer] = field(default_factory=dict)
