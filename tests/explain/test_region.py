@@ -717,6 +717,28 @@ def test_values_that_are_moved_otherwise_are_one_difference(reference, subject, 
     assert text.replace("… ,", "…,") in found
 
 
+JOINED = [node("a", "sin", "x"), node("b", "sin", "z"), node("c", "sin", "a"),
+          node("d", "sin", "b")]  # fmt: skip
+
+
+def join(*names, source=""):
+    made = [replace(each, source=source or each.source) for each in JOINED]
+    return [*made, node("j", "concat", *names, axis=2), node("out", "exp", "j")]
+
+
+def test_several_exchanged_inputs_are_one_order():
+    """Not that each of them reads another tensor, whose names may be the same."""
+    form, text = stated(join(*"abcd"), join(*"dbac"))
+    assert form is DifferenceType.PLACES
+    named = "`sin` (d.py:1), `sin` (b.py:1), `sin` (a.py:1), `sin` (c.py:1), where the reference"
+    assert named in text
+    _, text = stated(join(*"abcd"), join(*"dbac", source="net.py:3"))
+    assert "its inputs 0, 2 and 3 are 3, 0 and 2 of the reference, counted from 0" in text
+    # One that is joined twice and one that is not joined are no other order.
+    proof, _ = explain(join(*"abcd"), join(*"bbac"))
+    assert "another order" not in " ".join(each.text for each in proof.statements)
+
+
 def test_pieces_of_a_tensor_that_is_read_elsewhere_too():
     """The reference turns pairs of halves by `x` itself, the subject pairs of neighbours."""
 
