@@ -14,7 +14,12 @@ import pytest
 from parity.explain import region_search
 from parity.explain.diagnosis import explain_by_region
 from parity.explain.proof import movements, region, region_statements, region_walk
-from parity.explain.proof.region_statements import DifferenceType
+from parity.explain.proof.region_statements import (
+    DifferenceText,
+    DifferenceType,
+    join_input_orders,
+)
+from parity.explain.proof.region_walk import Substitution
 from parity.explain.region_runs import change_numbers, change_values
 from parity.explain.region_search import RegionRow, explain_regions, find_turn
 from parity.network import kinds
@@ -737,6 +742,30 @@ def test_several_exchanged_inputs_are_one_order():
     # One that is joined twice and one that is not joined are no other order.
     proof, _ = explain(join(*"abcd"), join(*"bbac"))
     assert "another order" not in " ".join(each.text for each in proof.statements)
+
+
+@pytest.mark.parametrize(
+    ("own", "order"),
+    [
+        ("dbac", "its inputs 0, 2 and 3 are 3, 0 and 2 of the reference, counted from 0"),
+        ("bbac", None),
+        ("adbc", "its inputs 1, 2 and 3 are 3, 1 and 2 of the reference, counted from 0"),
+    ],
+)
+def test_statements_on_single_inputs_that_are_exchanged_become_one(own, order):
+    graphs = [build(join(*names, source="net.py:3")) for names in ("abcd", own)]
+    regions = [SimpleNamespace(nodes=graph.nodes, graph=graph) for graph in graphs]
+    matches = SimpleNamespace(to_reference={name: (name,) for name in "abcd"})
+    walk = SimpleNamespace(reference=regions[0], subject=regions[1], matches=matches)
+    edits = [Substitution(*pair) for pair in zip("abcd", own, strict=True) if len(set(pair)) > 1]
+    sentences = {each: DifferenceText(DifferenceType.TENSOR, "it reads a, not a", "read a")
+                 for each in edits}  # fmt: skip
+    extra = DifferenceText(DifferenceType.ADDED, "It also computes `flip`", "leave it out")
+    found = join_input_orders(walk, {**sentences, Substitution("out", "f"): extra})
+    assert found[-1] == extra
+    assert len(found) == 2
+    assert (order or "it reads a, not a") in found[0].text
+    assert (found[0].form is DifferenceType.PLACES) is (order is not None)
 
 
 def test_pieces_of_a_tensor_that_is_read_elsewhere_too():
