@@ -320,6 +320,13 @@ def test_a_difference_is_found_before_what_is_written_in_two_ways():
          "The constant has another order: 1, 0, 2, 3, 5, 4 of the axis of length 6, not 0, 1, 2, "
          "3, 4, 5, in `sub` (a.py:1)"),
         # Where one side is the inverse, it is told of what is written, not of what it amounts to.
+        ({"kind": "multiply", "constants": {"1": 0.5}},
+         {"kind": "div", "constants": {"1": 4.0}},
+         "The constant is 4, where the inverse of the reference's is 2, in `div` with 4 (a.py:1)"),
+        ({"kind": "add", "constants": {"1": 3.0}},
+         {"kind": "sub", "constants": {"1": 1.0}},
+         "The constant is 1, where the negative of the reference's is -3, in `sub` with 1 "
+         "(a.py:1)"),
         ({"kind": "layer_scale", "weights": {"gamma": "g"}},
          {"kind": "div", "constants": {"1": (2.0 / GAIN).tolist()}},
          "The constant is 2 times the inverse of the reference's, in `div` (a.py:1)"),

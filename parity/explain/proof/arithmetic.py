@@ -166,6 +166,11 @@ def describe_other_constant(
     both = "the operation and the constant of the reference"
     if not np.isfinite(needed).all():
         return f"the constant is not {inverse} of the reference's", f"use {both}"
+    if len(np.unique(needed)) == len(np.unique(own.written)) == 1:
+        wrong, right = (f"{each.flat[0]:.7g}" for each in (own.written, needed))
+        return f"the constant is {wrong}, where {inverse} of the reference's is {right}", (
+            f"write {right}"
+        )
     relation = _compare(needed, written)
     if relation.kind in (tables.Change.OFFSET, tables.Change.FREQUENCIES):
         # In what words these are told depends on the sign.
