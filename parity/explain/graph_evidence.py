@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -41,7 +41,7 @@ from parity.explain.proof.failing_layer import FailingLayer
 from parity.explain.proof.layer import EvaluationMemo, Layer, Transform, evaluate
 from parity.network import kinds
 from parity.network.alignment import families, infer_axes
-from parity.network.graph import Node
+from parity.network.graph import Graph, Node
 from parity.network.graph_weights import to_canonical_weight
 from parity.network.rows import Row
 from parity.numerics.floor import Floor
@@ -116,10 +116,11 @@ class GraphEvidence:
             layer, expected = fold_crop(reference.graph, node, layer, expected)
         floor = floor.for_precision(self.find_precision(subject, row.name))
         model = self.state.models[subject]
-        own = main_node(model.graph, row.nodes.get(subject, ()))
+        own = find_main(model.graph, row.nodes.get(subject, ()))
         own_axes: tuple[int, ...] = ()
+        pads_before = False
         if own is not None:
-            own = fold_padding(model.graph, own)
+            pads_before = own.inputs != model.graph.by_id[own.id].inputs
             own_axes = list_own_axes(model.graph, own, infer_axes(model.graph))
             own = move_channels_first(model.graph, own, infer_axes(model.graph))
         return FailingLayer(
@@ -135,6 +136,7 @@ class GraphEvidence:
             subject_hyper=dict(own.hyper) if own is not None and own.kind == node.kind else {},
             label="" if own is None else f"{own.operation} `{locate(own)}`",
             own_axes=own_axes,
+            pads_before=pads_before,
         )
 
     def add_evidence(self, failing: FailingLayer, row: GraphRow) -> FailingLayer:
@@ -166,6 +168,7 @@ class GraphEvidence:
         )
         if own is None:
             return failing
+        shared_calls, shared_weights = self._find_shared_weights(subject, node, own)
         known = self.subject_tensors.get(subject, {})
         misread = MisreadSearch(self.state, self.reference_tensors, known, subject, row)
         return replace(
@@ -176,23 +179,31 @@ class GraphEvidence:
             misread_inputs=misread.find_inputs(node, own),
             misread_output=misread.find_output(node, own),
             computed_weights=self._find_computed_weights(subject, node, own),
-            shared_calls=self._find_shared_calls(subject, node, own),
+            shared_calls=shared_calls,
+            shared_weights=shared_weights,
             place=own.source,
         )
 
-    def _find_shared_calls(self, subject: str, node: Node, own: Node) -> dict[str, str]:
-        """Return the rows that the subject computes with the same weights, the reference not."""
+    def _find_shared_weights(
+        self, subject: str, node: Node, own: Node
+    ) -> tuple[dict[str, str], dict[str, str]]:
+        """Return the rows that the subject computes with the same weights, the reference not.
+
+        As `shared_calls` and `shared_weights` of a failing layer.
+        """
         names, wanted = ({each.name for each in n.parameters} for n in (own, node))
         graph, by_id = self.state.models[subject].graph, self.state.reference.graph.by_id
-        found = {}
+        calls: dict[str, str] = {}
+        others: dict[str, str] = {}
         for row in self.state.table.rows:
             other = main_node(graph, row.nodes.get(subject, ()))
             if other is None or not names or {each.name for each in other.parameters} != names:
                 continue
             reference = {each.name for each in by_id[row.node].parameters}
             if other.id != own.id and reference and not reference & wanted:
+                found = calls if are_calls_of_one_layer(graph, own, other) else others
                 found[row.name] = other.source or locate(other)
-        return found
+        return calls, others
 
     def _find_computed_weights(self, subject: str, node: Node, own: Node) -> dict[str, Array]:
         """Return what a subject's operation reads as weights that either model computes."""
@@ -537,3 +548,34 @@ def may_read_turned(node: Node) -> bool:
 def as_transform(change: Callable[[Any], Any]) -> Transform:
     """Return a change of axes as a transform of float64 tensors."""
     return lambda array: np.asarray(change(array), np.float64)
+
+
+def are_calls_of_one_layer(graph: Graph, first: Node, second: Node) -> bool:
+    """Return whether two operations with the same weights are two calls of the layer that has them.
+
+    Not if the weights of one layer are another's as well, and not if a layer of the user's reads
+    them at two of its lines, which may be one call.
+    """
+    path = first.path
+    if not path or second.path != path:
+        return False
+    if not all(each.name.startswith((f"{path}.", f"{path}/")) for each in first.parameters):
+        return False
+    inside = [node for node in graph.nodes if node.path.startswith(path)
+              and node.path[len(path) :][:1] in ("", ".", "/")]  # fmt: skip
+    calls = {node.source for node in inside if node.parameters == first.parameters}
+    # The line of a framework's layer is that of its call, for all that it computes.
+    return first.source == second.source or all(node.source in calls for node in inside)
+
+
+def find_main(graph: Graph, ids: Sequence[str]) -> Node | None:
+    """Return the main operation of a row with the padding before it as its own; None for no row.
+
+    Of a padding and a pool it is the pool.
+    """
+    own = main_node(graph, ids)
+    if own is None or own.kind != "pad":
+        return None if own is None else fold_padding(graph, own)
+    readers = [node for node in graph.consumers.get(own.outputs[0], ()) if node.id in ids]
+    folded = [fold_padding(graph, node) for node in readers]
+    return next((node for node in folded if node.inputs[0] == own.inputs[0]), own)

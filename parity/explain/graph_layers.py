@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -483,7 +483,20 @@ def _explain_regions(
         except Exception as error:  # noqa: BLE001 - the verdict never depends on what explains it
             reason = _find_reason(error)
             explainer.notes.append(f"the operations of {subject} were not compared: {reason}")
-    return [each for each in found if (each.subject, each.row.name) not in same] or found
+    return leave_out_same(found, same)
+
+
+def leave_out_same(
+    findings: Sequence[GraphFinding], same: Container[tuple[str, str]]
+) -> list[GraphFinding]:
+    """Return findings without the subjects' rows that are the `same` as far as they are read.
+
+    A subject of which nothing would be left keeps its own: that is all that is known.
+    """
+    names = [(each.subject, each.row.name) for each in findings]
+    left = {subject for subject, row in names if (subject, row) not in same}
+    return [each for each, name in zip(findings, names, strict=True)
+            if name not in same or each.subject not in left]  # fmt: skip
 
 
 def _add_region(

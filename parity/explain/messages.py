@@ -16,6 +16,9 @@ from parity.text import format_ratio
 UNKNOWN = "not-explained"
 """The name of the cause in the entry of a layer that no cause explains."""
 
+_NAMES = ("Keras",)
+"""What is written with a capital wherever it is."""
+
 
 def name_framework(subject: str) -> str:
     """Return the framework of a subject's layers for a sentence: "PyTorch", "the ONNX graph"."""
@@ -102,7 +105,8 @@ def describe_proof(
     if proof is None:
         raise ValueError("no cause is proved")
     names = "+".join(dict.fromkeys(candidate.cause for candidate in proof.candidates))
-    text = "; and ".join(candidate_texts(proof))
+    texts = candidate_texts(proof)
+    text = "; and ".join([texts[0], *map(lower_first_word, texts[1:])])
     remedy = "; ".join(dict.fromkeys(candidate.remedy for candidate in proof.candidates))
     where = f" (and {_list_rows(rows)})" if rows else ""
     also = f", and in {', '.join(graphs)}" if graphs else ""
@@ -121,6 +125,13 @@ def describe_proof(
     message = f"{names}{where}{also}: {text}. {shown}. Remedy: {remedy}"
     evidence = {name: value for name, value in evidence.items() if math.isfinite(value)}
     return Cause(failure.row.name, failure.subject, names, evidence, message, remedy)
+
+
+def lower_first_word(text: str) -> str:
+    """Return a sentence as one that continues another: names keep their capitals."""
+    word = text.partition(" ")[0]
+    is_name = word in _NAMES or not (word[1:].islower() or len(word) == 1)
+    return text if is_name else text[:1].lower() + text[1:]
 
 
 def _list_rows(names: Sequence[str]) -> str:

@@ -47,6 +47,7 @@ from parity.explain.proof.region_statements import (
     compare_constants,
     describe_difference,
     describe_opposite,
+    join_input_orders,
 )
 from parity.explain.proof.region_walk import Fragment, RegionWalk, SettingDifference, Substitution
 from parity.explain.proof.search import measure_in_floors
@@ -322,9 +323,8 @@ def _search_row(
             if max(measure(without)) <= each.limit:
                 kept.remove(edit)
                 outputs = without
-        return RegionProof(
-            tuple(sentences[edit] for edit in kept), outputs[0], _BY_RUN.format(inputs=inputs)
-        )
+        found = join_input_orders(walk, {edit: sentences[edit] for edit in kept})
+        return RegionProof(found, outputs[0], _BY_RUN.format(inputs=inputs))
     wanted_outputs = [known[row.name] for known in values[name] if row.name in known]
     if len(wanted_outputs) < INPUTS:
         return None

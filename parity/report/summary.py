@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from parity.comparison.results import Outcome
+from parity.explain.messages import UNKNOWN
 from parity.numerics.verdict import PointResult, Status
 from parity.report import wording
 from parity.text import one_line
@@ -37,7 +38,7 @@ def build_lines(report: Report) -> tuple[str, str, str]:
         for line in (
             f"{report.verdict.value}: {report.model}: {wording.describe_verdict(report)}",
             f"where: {describe_where(report)}",
-            f"why: {describe_why(report)}",
+            f"why: {describe_why(report, longest=MAX_LINE_LENGTH - len('why: '))}",
         )
     )
     return verdict, where, why
@@ -66,15 +67,39 @@ def _describe_missing(report: Report) -> Iterator[str]:
                 break
 
 
-def describe_why(report: Report) -> str:
-    """Return the first cause with its proof, or else what is known instead of one."""
+def describe_why(report: Report, *, longest: int | None = None) -> str:
+    """Return the first cause with its proof, or else what is known instead of one.
+
+    Of more than the `longest` characters the cause is cut, and not what is said of the others.
+    """
     if report.ok:
         return f"no error is above {report.limit:g}× the rounding floor"
     reasons = list_reasons(report)
     if not reasons:
         return "no cause was found"
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-    return reasons[0] + more
+    more += _describe_open_place(report)
+    if longest is None:
+        return reasons[0] + more
+    return one_line(reasons[0], longest=max(longest - len(more), 1)) + more
+
+
+def _describe_open_place(report: Report) -> str:
+    """Return that the first cause is not that of the first difference, which no cause explains.
+
+    "" where it is, or where that difference has a cause too. What is proved is told first, however
+    small its part is.
+    """
+    if not report.causes:
+        return ""
+    first = report.causes[0]
+    layer = wording.find_layer(report, first.subject)
+    if layer is None or first.layer == layer:
+        return ""
+    entries = [each.cause for each in report.causes
+               if (each.layer, each.subject) == (layer, first.subject)]  # fmt: skip
+    is_open = bool(entries) and all(each == UNKNOWN for each in entries)
+    return f"; {layer}, where the models differ first, is not explained" if is_open else ""
 
 
 def list_reasons(report: Report) -> list[str]:

@@ -209,11 +209,12 @@ def describe_locations(report: Report) -> Iterator[str]:
 
 
 def _describe_place(report: Report, name: str, stage: PointResult) -> str:
-    layer = _find_layer(report, name)
+    layer = find_layer(report, name)
     return stage.name if layer is None or layer == stage.name else f"{stage.name}, layer {layer}"
 
 
-def _find_layer(report: Report, name: str) -> str | None:
+def find_layer(report: Report, name: str) -> str | None:
+    """Return the layer at which a subject differs first, or None if it is not known."""
     for divergence in report.divergences:
         if divergence.subject == name:
             return divergence.layer

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from parity.explain import causes, diagnosis
+from parity.explain.graph_evidence import are_calls_of_one_layer, find_main
+from parity.explain.graph_layers import GraphFinding, leave_out_same
 from parity.explain.proof import search
 from parity.explain.proof.candidate import Candidate
 from parity.explain.proof.layer import Layer, evaluate
+from parity.network.graph import Graph, Node, Parameter
 from tests.explain.samples import (
     batch_norm,
     conv,
@@ -258,6 +262,115 @@ def test_one_layer_for_two_of_the_reference_is_said_with_both_places():
     assert found.cause == "shared-layer"
     assert "called for row and for next, at net.py:9 and net.py:3" in found.text
     assert "map weights" not in found.remedy
+
+
+def test_weights_that_two_layers_share_are_not_called_one_layer():
+    layer, other = conv(seed=1), conv(seed=2)
+    made = failing_layer(
+        layer,
+        evaluate(layer.with_weights(**other.weights)),
+        reference_weights={"row": layer.weights, "next": other.weights},
+        shared_weights={"next": "net.py:3"},
+        place="net.py:9",
+    )
+    (found,) = diagnosis.explain_layer(made).proof.candidates
+    assert found.cause == "shared-weights"
+    assert "reads the same weights as next, at net.py:9 and net.py:3" in found.text
+    assert found.remedy.endswith("give it weights of its own, as row has in the reference")
+
+
+def linear(number, path, name, source):
+    weight = Parameter(name, "kernel", (4, 4), "float32")
+    return Node(str(number), "dense", "linear", (f"x{number}",), (f"y{number}",), (weight,),
+                path=path, source=source)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_one"),
+    [
+        (("fc", "fc.weight", "net.py:1"), ("fc", "fc.weight", "net.py:2"), True),
+        (("fc", "fc.weight", "net.py:1"), ("fc", "fc.weight", "net.py:1"), True),
+        # Tied: each layer has its own path, and one of them the name.
+        (("fc", "fc.weight", "net.py:1"), ("other", "fc.weight", "net.py:2"), False),
+        # Functions that a module without weights of its own calls.
+        (("", "fc.weight", "net.py:1"), ("", "fc.weight", "net.py:2"), False),
+        (("block", "fc.weight", "net.py:1"), ("block", "fc.weight", "net.py:2"), False),
+    ],
+    ids=["calls", "loop", "tied", "model", "module"],
+)
+def test_calls_of_one_layer(first, second, is_one):
+    nodes = linear(0, *first), linear(1, *second)
+    graph = Graph("torch", nodes, {}, (), ())
+    assert are_calls_of_one_layer(graph, *nodes) is is_one
+
+
+def test_two_lines_of_a_layer_may_be_one_call():
+    nodes = (
+        linear(0, "block", "block.weight", "net.py:1"),
+        Node("1", "tanh", "tanh", ("y0",), ("x2",), path="block", source="net.py:2"),
+        linear(2, "block", "block.weight", "net.py:3"),
+    )
+    assert not are_calls_of_one_layer(Graph("torch", nodes, {}, (), ()), nodes[0], nodes[2])
+    # What a framework's layer computes is at the line of its call.
+    nodes = (nodes[0], replace(nodes[1], source="net.py:1"), nodes[2])
+    assert are_calls_of_one_layer(Graph("keras", nodes, {}, (), ()), nodes[0], nodes[2])
+
+
+@pytest.mark.parametrize(
+    ("framework", "padding", "remedy"),
+    [
+        ("torch", 1, "pad in the pool, with padding=1 and count_include_pad=False, and remove the "
+         "padding before it"),
+        ("torch", ((0, 2), (0, 2)), "divide by its average of ones that are padded with zeros, to "
+         "average no padding"),
+        ("keras", 1, "use padding='same', and remove the padding before it"),
+        ("keras", ((0, 2), (0, 2)), "divide by its average of ones that are padded with zeros, to "
+         "average no padding"),
+        ("onnx", 1, "set its pads to [1, 1, 1, 1] and count_include_pad to 0, and remove the Pad "
+         "before it"),
+    ],
+)  # fmt: skip
+def test_a_pool_that_reads_padding_is_to_pad_itself(framework, padding, remedy):
+    """What counts padding of its own is no setting of the pool where another operation pads."""
+    layer = pool("avg_pool", count_padding=False)
+    if padding != 1:
+        layer = layer.with_hyper(padding=padding)
+    made = failing_layer(layer, evaluate(layer.with_hyper(count_padding=True)), pads_before=True)
+    made = replace(made, framework=framework)
+    (found,) = diagnosis.explain_layer(made).proof.candidates
+    assert found.cause == "average-counts-padding"
+    assert found.remedy.endswith(remedy)
+    made = replace(made, pads_before=False)
+    (found,) = diagnosis.explain_layer(made).proof.candidates
+    assert found.remedy.endswith("count_include_pad=False") is (framework == "torch")
+
+
+def test_a_pool_is_the_main_operation_of_a_row_that_pads_for_it():
+    padding = {"padding": [[1, 1], [1, 1]]}
+    nodes = (
+        Node("0", "pad", "pad", ("x",), ("y",), hyper=padding),
+        Node("1", "avg_pool", "avg_pool2d", ("y",), ("z",),
+             hyper={"kernel": [3, 3], "stride": [1, 1], "padding": [[0, 0], [0, 0]]}),
+    )  # fmt: skip
+    graph = Graph("torch", nodes, {}, (), ())
+    own = find_main(graph, ["0", "1"])
+    assert (own.operation, own.inputs) == ("avg_pool2d", ("x",))
+    assert own.hyper["padding"] == [[1, 1], [1, 1]]
+    assert find_main(graph, ["0"]).operation == "pad"
+    # One that pads with other values is not a part of the pool.
+    nodes = (replace(nodes[0], hyper={**padding, "value": 0.5}), nodes[1])
+    assert find_main(Graph("torch", nodes, {}, (), ()), ["0", "1"]).operation == "pad"
+    assert find_main(graph, []) is None
+
+
+def test_rows_that_are_the_same_are_left_out_of_each_subject():
+    """A subject with no other row keeps what is known of it, whatever another subject has."""
+    findings = [
+        GraphFinding(subject, SimpleNamespace(name=row), 9.0, None, None)
+        for subject, row in (("one", "a"), ("one", "b"), ("other", "a"))
+    ]
+    left = leave_out_same(findings, {("one", "a"), ("other", "a")})
+    assert [(each.subject, each.row.name) for each in left] == [("one", "b"), ("other", "a")]
 
 
 def test_no_number_is_fitted_to_the_rounding_that_a_cause_leaves(monkeypatch):

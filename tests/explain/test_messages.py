@@ -9,7 +9,7 @@ import pytest
 
 from parity.explain.diagnosis import explain_layer
 from parity.explain.findings import Finding, IsolatedFailure
-from parity.explain.messages import describe_findings, describe_proof
+from parity.explain.messages import describe_findings, describe_proof, lower_first_word
 from parity.explain.proof.candidate import Candidate
 from parity.explain.proof.layer import evaluate
 from parity.explain.proof.search import Attempt, Explanation
@@ -82,3 +82,18 @@ def test_only_a_measured_proof_says_what_the_error_falls_to(is_measured):
     assert ("falls" in cause.message) == is_measured
     assert ("x_floor_after" in cause.evidence) == is_measured
     assert cause.evidence["x_floor_before"] == 8e5
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("It also computes `flip`", "it also computes `flip`"),
+        ("The padding is 1, not 0", "the padding is 1, not 0"),
+        ("A sum", "a sum"),
+        ("GELU is computed by tanh", "GELU is computed by tanh"),
+        ("`Concat` joins", "`Concat` joins"),
+        ("Keras pads", "Keras pads"),
+    ],
+)
+def test_a_second_cause_goes_on_in_the_sentence(text, found):
+    assert lower_first_word(text) == found

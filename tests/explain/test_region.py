@@ -14,7 +14,12 @@ import pytest
 from parity.explain import region_search
 from parity.explain.diagnosis import explain_by_region
 from parity.explain.proof import movements, region, region_statements, region_walk
-from parity.explain.proof.region_statements import DifferenceType
+from parity.explain.proof.region_statements import (
+    DifferenceText,
+    DifferenceType,
+    join_input_orders,
+)
+from parity.explain.proof.region_walk import Substitution
 from parity.explain.region_runs import change_numbers, change_values
 from parity.explain.region_search import RegionRow, explain_regions, find_turn
 from parity.network import kinds
@@ -312,8 +317,26 @@ def test_a_difference_is_found_before_what_is_written_in_two_ways():
          "The constant is a divisor, not a factor, in `div` (a.py:1)"),
         ({"kind": "bias_add", "weights": {"bias": "g"}},
          {"kind": "sub", "constants": {"1": (-GAIN[[1, 0, 2, 3, 5, 4]]).tolist()}},
-         "The constant has another order: 1, 0, 2, 3, 5, 4 of axis 0, not 0, 1, 2, 3, 4, 5, in "
-         "`sub` (a.py:1)"),
+         "The constant has another order: 1, 0, 2, 3, 5, 4 of the axis of length 6, not 0, 1, 2, "
+         "3, 4, 5, in `sub` (a.py:1)"),
+        # Where one side is the inverse, it is told of what is written, not of what it amounts to.
+        ({"kind": "multiply", "constants": {"1": 0.5}},
+         {"kind": "div", "constants": {"1": 4.0}},
+         "The constant is 4, where the inverse of the reference's is 2, in `div` with 4 (a.py:1)"),
+        ({"kind": "add", "constants": {"1": 3.0}},
+         {"kind": "sub", "constants": {"1": 1.0}},
+         "The constant is 1, where the negative of the reference's is -3, in `sub` with 1 "
+         "(a.py:1)"),
+        ({"kind": "layer_scale", "weights": {"gamma": "g"}},
+         {"kind": "div", "constants": {"1": (2.0 / GAIN).tolist()}},
+         "The constant is 2 times the inverse of the reference's, in `div` (a.py:1)"),
+        ({"kind": "bias_add", "weights": {"bias": "g"}},
+         {"kind": "sub", "constants": {"1": (-3.0 * GAIN).tolist()}},
+         "The constant is 3 times the negative of the reference's, in `sub` (a.py:1)"),
+        ({"kind": "layer_scale", "weights": {"gamma": "g"}},
+         {"kind": "div", "constants": {"1": GAIN[[1, 0, 2, 3, 5, 4]].tolist()}},
+         "The constant has other values than the inverse of the reference's: 100% of 6, up to "
+         "2.85 apart, in `div` (a.py:1)"),
     ],
 )  # fmt: skip
 def test_arithmetic_with_a_constant_is_compared_however_it_is_written(reference, subject, text):
@@ -704,6 +727,52 @@ def test_values_that_are_moved_otherwise_are_one_difference(reference, subject, 
     form, found = stated(reference, subject)
     assert form is DifferenceType.PLACES
     assert text.replace("… ,", "…,") in found
+
+
+JOINED = [node("a", "sin", "x"), node("b", "sin", "z"), node("c", "sin", "a"),
+          node("d", "sin", "b")]  # fmt: skip
+
+
+def join(*names, source=""):
+    made = [replace(each, source=source or each.source) for each in JOINED]
+    return [*made, node("j", "concat", *names, axis=2), node("out", "exp", "j")]
+
+
+def test_several_exchanged_inputs_are_one_order():
+    """Not that each of them reads another tensor, whose names may be the same."""
+    form, text = stated(join(*"abcd"), join(*"dbac"))
+    assert form is DifferenceType.PLACES
+    named = "`sin` (d.py:1), `sin` (b.py:1), `sin` (a.py:1), `sin` (c.py:1), where the reference"
+    assert named in text
+    _, text = stated(join(*"abcd"), join(*"dbac", source="net.py:3"))
+    assert "its inputs 0, 2 and 3 are 3, 0 and 2 of the reference, counted from 0" in text
+    # One that is joined twice and one that is not joined are no other order.
+    proof, _ = explain(join(*"abcd"), join(*"bbac"))
+    assert "another order" not in " ".join(each.text for each in proof.statements)
+
+
+@pytest.mark.parametrize(
+    ("own", "order"),
+    [
+        ("dbac", "its inputs 0, 2 and 3 are 3, 0 and 2 of the reference, counted from 0"),
+        ("bbac", None),
+        ("adbc", "its inputs 1, 2 and 3 are 3, 1 and 2 of the reference, counted from 0"),
+    ],
+)
+def test_statements_on_single_inputs_that_are_exchanged_become_one(own, order):
+    graphs = [build(join(*names, source="net.py:3")) for names in ("abcd", own)]
+    regions = [SimpleNamespace(nodes=graph.nodes, graph=graph) for graph in graphs]
+    matches = SimpleNamespace(to_reference={name: (name,) for name in "abcd"})
+    walk = SimpleNamespace(reference=regions[0], subject=regions[1], matches=matches)
+    edits = [Substitution(*pair) for pair in zip("abcd", own, strict=True) if len(set(pair)) > 1]
+    sentences = {each: DifferenceText(DifferenceType.TENSOR, "it reads a, not a", "read a")
+                 for each in edits}  # fmt: skip
+    extra = DifferenceText(DifferenceType.ADDED, "It also computes `flip`", "leave it out")
+    found = join_input_orders(walk, {**sentences, Substitution("out", "f"): extra})
+    assert found[-1] == extra
+    assert len(found) == 2
+    assert (order or "it reads a, not a") in found[0].text
+    assert (found[0].form is DifferenceType.PLACES) is (order is not None)
 
 
 def test_pieces_of_a_tensor_that_is_read_elsewhere_too():

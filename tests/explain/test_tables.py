@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from parity.explain.proof.tables import Change, compare
+from parity.explain.proof.tables import Change, Relation, compare, describe
 
 SIZES = [(16, 8), (32, 24), (64, 128)]
 FORMS = {
@@ -105,3 +105,39 @@ def test_masks_of_infinity():
     masks = [np.triu(np.full((16, 16), -np.inf), 1), np.triu(np.full((16, 16), -np.inf), 2)]
     relation = compare(before=masks[0], after=masks[1])
     assert (relation.kind, relation.found) == (Change.OTHER, "6% of 16×16, up to inf apart")
+
+
+def test_an_axis_is_numbered_as_it_was():
+    """What does not vary is left out, and is an axis still."""
+    own = np.random.default_rng(0).standard_normal((1, 6, 16))
+    other = own[:, [1, 0, 2, 3, 5, 4]]
+    assert compare(before=own, after=other).found == "1, 0, 2, 3, 5, 4 of axis 1"
+    shared = [np.broadcast_to(each, (4, 6, 16)) for each in (own, other)]
+    relation = compare(before=shared[0], after=shared[1], has_own_axes=False)
+    assert relation.found == "1, 0, 2, 3, 5, 4 of the axis of length 6"
+    own = np.random.default_rng(0).standard_normal((1, 16, 16))
+    relation = compare(before=own, after=own[..., np.random.default_rng(1).permutation(16)])
+    assert relation.found == "other places of axis 2"
+
+
+def test_rounded_values_are_not_counted():
+    own = np.array([0.229, 0.224, 0.225])
+    other = np.float32(1.0) / (np.float32(1.0) / own.astype(np.float32)).astype(np.float64)
+    other *= 1 + 1e-7
+    other[1] = 0.324
+    relation = compare(before=own, after=other)
+    assert relation == Relation(Change.OTHER, "33% of 3, up to 0.1 apart")
+
+
+@pytest.mark.parametrize(
+    ("relation", "text", "remedy"),
+    [
+        (Relation(Change.FACTOR, "2"), "it is 2 times the inverse of the reference's",
+         "divide it by 2"),
+        (Relation(Change.OTHER, "33% of 3"),
+         "it has other values than the inverse of the reference's: 33% of 3", "use both"),
+    ],
+    ids=["factor", "other"],
+)  # fmt: skip
+def test_an_inverse_is_said_to_be_one(relation, text, remedy):
+    assert describe(relation, "it", inverse="the inverse", constant="both") == (text, remedy)

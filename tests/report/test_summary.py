@@ -72,6 +72,33 @@ def test_a_verdict_of_parity_says_how_close_it_is() -> None:
     assert why == "why: no error is above 4× the rounding floor"
 
 
+def test_a_first_difference_without_a_cause_is_said_to_have_none() -> None:
+    """What is proved is told first: behind the first difference it is not why that is there."""
+    report = full()
+    (later,) = report.causes
+    later = dataclasses.replace(later, layer="stage2.block0.conv1")
+    here = "stage1.block0.conv2"
+    unknown_cause = dataclasses.replace(later, layer=here, cause="not-explained", remedy="")
+    proved = dataclasses.replace(later, layer=here)
+    added = f"; {here}, where the models differ first, is not explained"
+    for causes, is_added in (
+        ((later, unknown_cause), True),
+        ((later, proved), False),
+        ((later, unknown_cause, proved), False),
+        ((later, dataclasses.replace(unknown_cause, subject="torch")), False),
+        ((unknown_cause, later), False),
+        ((proved, unknown_cause), False),
+        ((later,), False),
+    ):
+        made = dataclasses.replace(report, causes=causes)
+        assert summary.describe_why(made).endswith(added) is is_added
+    wordy = dataclasses.replace(later, message="so " * 300, remedy="")
+    made = dataclasses.replace(report, causes=(wordy, unknown_cause))
+    why = str(made).split("\n")[2]
+    assert why.endswith(f" (and 1 more){added}")
+    assert len(why) <= summary.MAX_LINE_LENGTH
+
+
 def test_a_divergence_says_where_and_why() -> None:
     _, where, why = str(full()).split("\n")
     assert where.startswith(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,16 +153,41 @@ def describe_other_constant(
         found = describe_other_mask(_as_mask(nearest), _as_mask(wanted.constant))
         return f"the mask {found}", "use the reference's mask"
     written = _turn(own.written, wanted.written, order)
-    if wanted.is_inverse is not own.is_inverse:
-        if any(agree(wanted.written, each) for each in written):
-            verbs = [_VERBS[each.form, each.is_inverse] for each in (own, wanted)]
-            return f"the constant is {verbs[0]}, not {verbs[1]}", f"it must be {verbs[1]}"
-        written, first = _turn(own.constant, wanted.constant, order), wanted.constant
-    else:
-        first = wanted.written
-    relation = tables.compare(before=first, after=_find_nearest(first, written))
-    return tables.describe(relation, "the constant")
+    if wanted.is_inverse is own.is_inverse:
+        relation = _compare(wanted.written, written)
+        return tables.describe(relation, "the constant")
+    if any(agree(wanted.written, each) for each in written):
+        verbs = [_VERBS[each.form, each.is_inverse] for each in (own, wanted)]
+        return f"the constant is {verbs[0]}, not {verbs[1]}", f"it must be {verbs[1]}"
+    # What the subject's operation would have to read, to do what the reference's does.
+    with np.errstate(divide="ignore"):
+        needed = -wanted.written if wanted.form is Form.SUM else 1.0 / wanted.written
+    inverse = _INVERSES[wanted.form]
+    both = "the operation and the constant of the reference"
+    if not np.isfinite(needed).all():
+        return f"the constant is not {inverse} of the reference's", f"use {both}"
+    if len(np.unique(needed)) == len(np.unique(own.written)) == 1:
+        wrong, right = (f"{each.flat[0]:.7g}" for each in (own.written, needed))
+        return f"the constant is {wrong}, where {inverse} of the reference's is {right}", (
+            f"write {right}"
+        )
+    relation = _compare(needed, written)
+    if relation.kind in (tables.Change.OFFSET, tables.Change.FREQUENCIES):
+        # In what words these are told depends on the sign.
+        relation = replace(relation, kind=tables.Change.OTHER, found="at most of its places")
+    return tables.describe(relation, "the constant", inverse=inverse, constant=both)
 
+
+def _compare(wanted: Array, turned: Sequence[Array]) -> tables.Relation:
+    """Return how a constant became another, in the nearest order of axes.
+
+    Its shape is that of the output: an axis of it has another number there.
+    """
+    after = _find_nearest(wanted, turned)
+    return tables.compare(before=wanted, after=after, has_own_axes=False)
+
+
+_INVERSES = {Form.SUM: "the negative", Form.PRODUCT: "the inverse"}
 
 _VERBS = {
     (Form.SUM, False): "added",

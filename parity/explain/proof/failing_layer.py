@@ -55,6 +55,8 @@ class FailingLayer:
     own_axes: tuple[int, ...] = ()
     """The subject's axis of each axis of a tensor with its channels first; empty where they are the
     same."""
+    pads_before: bool = False
+    """Whether the padding of the subject's operation is that of an operation before it."""
     subject_layer: Layer | None = None
     """The subject's operation on the subject's inputs, where it alone gives `actual`; else None."""
     unpaired_input_layers: Mapping[int, Layer] = field(default_factory=dict)
@@ -76,6 +78,9 @@ class FailingLayer:
     shared_calls: Mapping[str, str] = field(default_factory=dict)
     """Other rows for which the subject calls this row's layer, and the reference another one; with
     the place of that call."""
+    shared_weights: Mapping[str, str] = field(default_factory=dict)
+    """Other rows that the subject computes with this row's weights and not with its layer, and the
+    reference with others; with their places in the subject's code."""
     place: str = ""
     """The place of this call in the subject's code; empty where it is not known."""
     graph_output: Array | None = None

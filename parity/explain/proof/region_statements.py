@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
@@ -156,19 +156,83 @@ def _describe_exchanged_inputs(
         if partner is None:
             return None
         left.remove(partner)
-    if len(pairs) < 2:
-        return None
+    return _describe_input_order(walk, first, second) if len(pairs) > 1 else None
+
+
+def _describe_input_order(walk: RegionWalk, first: Node, second: Node) -> DifferenceText:
+    """Return that an operation of the subject joins the reference's tensors in another order.
+
+    By their places where the names of two are the same.
+    """
     own, wanted = (
-        ", ".join(name_tensor(region.graph, each) for each in node.inputs)
+        [name_tensor(region.graph, each) for each in node.inputs]
         for region, node in ((walk.subject, second), (walk.reference, first))
     )
+    text = f"{', '.join(own)}, where the reference has {', '.join(wanted)}"
+    if len(set(own)) < len(own) or len(set(wanted)) < len(wanted):
+        found = {place: at for place, at in _pair_places(walk, first, second) if place != at}
+        places, taken = (_join(list(map(str, each))) for each in (found, found.values()))
+        text = f"its inputs {places} are {taken} of the reference, counted from 0"
     where = name_operation(second)
     return DifferenceText(
         DifferenceType.PLACES,
-        f"{where} joins its inputs in another order than {name_operation(first)}: {own}, where the "
-        f"reference has {wanted}",
+        f"{where} joins its inputs in another order than {name_operation(first)}: {text}",
         f"{where}: join its inputs in the reference's order",
     )
+
+
+def _pair_places(walk: RegionWalk, first: Node, second: Node) -> list[tuple[int, int]]:
+    """Return the places of inputs of the subject's operation and the reference's places of these.
+
+    A tensor that is joined twice is taken at its own place, if it is there on both sides.
+    """
+    left = dict(enumerate(first.inputs))
+    found = []
+    own = list(enumerate(second.inputs))
+    for place, tensor in sorted(own, key=lambda each: not _is_input(walk, left, *each)):
+        known = walk.matches.to_reference.get(tensor, ())
+        at = place if _is_input(walk, left, place, tensor) else None
+        if at is None:
+            at = next((each for each, one in left.items() if one in known), None)
+        if at is not None:
+            del left[at]
+            found.append((place, at))
+    return sorted(found)
+
+
+def _is_input(walk: RegionWalk, inputs: Mapping[int, str], place: int, tensor: str) -> bool:
+    return inputs.get(place) in walk.matches.to_reference.get(tensor, ())
+
+
+def _are_exchanged(walk: RegionWalk, edits: Sequence[Substitution]) -> bool:
+    """Return whether what the subject reads in edits is what the reference reads, each once."""
+    left = [each.reference for each in edits]
+    for edit in edits:
+        known = walk.matches.to_reference.get(edit.subject, ())
+        partner = next((each for each in left if each in known), None)
+        if partner is None:
+            return False
+        left.remove(partner)
+    return True
+
+
+def join_input_orders(
+    walk: RegionWalk, sentences: Mapping[Substitution, DifferenceText]
+) -> tuple[DifferenceText, ...]:
+    """Return statements; those on exchanged inputs of one operation that joins are one of them."""
+    joined: dict[Substitution, DifferenceText] = {}
+    for second in walk.subject.nodes:
+        if second.kind == OPAQUE or not kinds.properties(second.kind).ordered:
+            continue
+        for first in walk.reference.nodes:
+            pairs = set(zip(first.inputs, second.inputs, strict=False))
+            edits = [each for each, sentence in sentences.items()
+                     if sentence.form is DifferenceType.TENSOR
+                     and (each.reference, each.subject) in pairs]  # fmt: skip
+            if len(edits) > 1 and have_same_kind(first, second) and _are_exchanged(walk, edits):
+                statement = _describe_input_order(walk, first, second)
+                joined |= dict.fromkeys(edits, statement)
+    return tuple(dict.fromkeys(joined.get(each, text) for each, text in sentences.items()))
 
 
 def _describe_mask(walk: RegionWalk, edit: Substitution) -> DifferenceText | None:

@@ -12,8 +12,9 @@ from __future__ import annotations
 import enum
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,9 @@ MOST_VALUES = 1 << 18
 
 _CLOSE = 1e-5
 """The largest difference, relative to the largest value, of numbers that are called equal."""
+
+_ROUNDING = 1e-6
+"""The largest difference, relative to a number itself, that is taken for its rounding."""
 
 _CLOSE_SINES = 1e-3
 """The same of sines, whose angles have an error that grows with the position."""
@@ -75,22 +79,29 @@ class Relation:
     wanted: str = ""
 
 
-def compare(*, before: Array, after: Array, is_complex: bool = False) -> Relation:
+def compare(
+    *, before: Array, after: Array, is_complex: bool = False, has_own_axes: bool = True
+) -> Relation:
     """Return how the reference's table, `before`, became the subject's, of the same shape.
 
-    The last axis of one that `is_complex` has the real and the imaginary part.
+    The last axis of one that `is_complex` has the real and the imaginary part. An axis is told by
+    its length where the tables have not `has_own_axes`, but those of another tensor.
     """
     if is_complex:
         factor = _find_complex_factor(join_complex(before), join_complex(after))
         if factor is not None:
             return factor
-    first, second = _drop_repeats(before, after)
+    first, second, axes = _drop_repeats(before, after)
+    names = [f"axis {axis}" for axis in axes]
+    if not has_own_axes:
+        names = [f"the axis of length {length}" for length in first.shape]
     # Two roundings of one table have no relation.
     is_finite = np.isfinite(first).all() and np.isfinite(second).all()
     if is_finite and not _is_close(first, second, 2 * _CLOSE):
-        finders = [_find_factor, _find_factors]
+        finders: list[Callable[[Array, Array], Relation | None]] = [_find_factor, _find_factors]
         if first.size <= MOST_VALUES:
-            finders += [_find_offset, _find_frequencies, _find_order, _find_other_places]
+            find_order = partial(_find_order, names=names)
+            finders += [_find_offset, _find_frequencies, find_order, _find_other_places]
         for find in finders:
             relation = find(first, second)
             if relation is not None:
@@ -99,15 +110,23 @@ def compare(*, before: Array, after: Array, is_complex: bool = False) -> Relatio
         apart = np.abs(first - second)
     differs = (first != second) & ~(np.isnan(first) & np.isnan(second))
     worst = float(np.where(np.isnan(apart), np.inf, apart)[differs].max(initial=0.0))
-    share = float(np.mean(differs))
+    # Of numbers that a quotient gave, one side may have rounded each.
+    with np.errstate(invalid="ignore"):
+        rounding = _ROUNDING * np.maximum(np.abs(first), np.abs(second))
+        is_clear = differs & ~(np.isfinite(apart) & (apart <= rounding))
+    share = float(np.mean(is_clear if is_clear.any() else differs))
     return Relation(Change.OTHER, f"{share:.0%} of {_format_shape(first)}, up to {worst:.3g} apart")
 
 
-def describe(relation: Relation, name: str) -> tuple[str, str]:
+def describe(
+    relation: Relation, name: str, *, inverse: str = "", constant: str = "the reference's constant"
+) -> tuple[str, str]:
     """Return a relation as a sentence on a table of this name, and the remedy.
 
-    Neither begins with a capital.
+    The table that was before is the `inverse` of the reference's, if that is stated. `constant` is
+    to be used where there is no closer relation. Neither begins with a capital.
     """
+    before = f"{inverse} of the reference's" if inverse else "the reference's"
     found, wanted = relation.found, relation.wanted
     if relation.kind is Change.OFFSET:
         return (
@@ -125,22 +144,28 @@ def describe(relation: Relation, name: str) -> tuple[str, str]:
             "order it as the reference does" + ("" if wanted == _ITS_ORDER else f": {wanted}"),
         )
     if relation.kind is Change.FACTOR:
-        return f"{name} is {found} times the reference's", f"divide it by {found}"
+        return f"{name} is {found} times {before}", f"divide it by {found}"
     if relation.kind is Change.FACTORS:
         return (
-            f"the entries of one axis of {name} are {found} times the reference's",
+            f"the entries of one axis of {name} are {found} times {before}",
             f"divide them by {found}",
         )
-    return f"{name} has other values: {found}", "use the reference's constant"
+    than = f" than {before}" if inverse else ""
+    return f"{name} has other values{than}: {found}", f"use {constant}"
 
 
-def _drop_repeats(first: Array, second: Array) -> tuple[Array, Array]:
-    """Return both tables with the axes along which neither varies at the length 1 left out."""
+def _drop_repeats(first: Array, second: Array) -> tuple[Array, Array, list[int]]:
+    """Return both tables without the axes along which neither varies, and the axes that are left.
+
+    Those are numbered as they were.
+    """
+    left = list(range(first.ndim))
     for axis in reversed(range(first.ndim)):
         ends = [np.take(each, [0], axis) for each in (first, second)]
         if all(bool((e == v).all()) for e, v in zip(ends, (first, second), strict=True)):
             first, second = (np.squeeze(each, axis) for each in ends)
-    return first, second
+            left.remove(axis)
+    return first, second, left
 
 
 def _find_factor(first: Array, second: Array) -> Relation | None:
@@ -298,7 +323,7 @@ def _gives(waves: _Waves, table: Array) -> bool:
 # Any tables ---------------------------------------------------------------------------------------
 
 
-def _find_order(first: Array, second: Array) -> Relation | None:
+def _find_order(first: Array, second: Array, *, names: Sequence[str]) -> Relation | None:
     """Return whether the entries of one axis, the shortest there is, are in another order."""
     for axis in sorted(range(first.ndim), key=lambda each: first.shape[each]):
         rows = [np.moveaxis(each, axis, 0).reshape(each.shape[axis], -1)
@@ -309,11 +334,11 @@ def _find_order(first: Array, second: Array) -> Relation | None:
             continue
         length = first.shape[axis]
         if length > _MOST_LISTED:
-            return Relation(Change.ORDER, f"other places of axis {axis}", _ITS_ORDER)
+            return Relation(Change.ORDER, f"other places of {names[axis]}", _ITS_ORDER)
         taken = np.empty(length, int)
         taken[orders[1]] = orders[0]
         found, wanted = (", ".join(map(str, each)) for each in (taken, range(length)))
-        return Relation(Change.ORDER, f"{found} of axis {axis}", wanted)
+        return Relation(Change.ORDER, f"{found} of {names[axis]}", wanted)
     return None
 
 
