@@ -10,6 +10,7 @@ from parity.comparison.graphs.isolation import criteria
 from parity.comparison.graphs.missing import find_missing_operation
 from parity.comparison.graphs.precisions import describe_row_precisions
 from parity.comparison.graphs.request import GraphSubject
+from parity.comparison.graphs.shared_weights import describe_shared
 from parity.comparison.graphs.state import GraphState
 from parity.comparison.graphs.structure import locate, main_node
 from parity.comparison.graphs.uncopied import describe_uncopied
@@ -138,6 +139,7 @@ def _collect_notes(state: GraphState, findings: GraphFindings) -> tuple[str, ...
     explained = {(each.subject, each.layer) for each in findings.causes if each.cause != UNKNOWN}
     notes = [*findings.notes, *state.notes]
     notes += describe_uncopied(state, findings.divergences, explained)
+    notes += describe_shared(state)
     notes += describe_left_out(findings.stages)
     if state.placement.note is not None:
         notes.append(state.placement.note)
