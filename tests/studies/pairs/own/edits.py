@@ -20,6 +20,8 @@ ACTIVATION = frozenset(
         "leaky-relu-slope",
         "gelu-form",
         "reads-another-tensor",
+        # "without the relu": what one model alone computes.
+        "operation-left-out",
     }
 )
 PADDING = frozenset({"padding", "same-padding"})
