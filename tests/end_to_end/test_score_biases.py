@@ -54,7 +54,7 @@ def net(form="fill", slope=1.0, hidden=-100.0, shift=3, scale=8**-0.5):
 """
 
 MASK = "ides 40 of 81 pairs of query and key, where the reference hides 36 of 81 pairs"
-BIAS = "The bias that is added to its scores is 2 times the reference's"
+BIAS = "bias that is added to its scores is 2 times the reference's"
 FAULTS = {
     "same": ("", ()),
     "mask": ("shift=4", (MASK,)),
